@@ -1,0 +1,1 @@
+"""Runs the Stripe calls that the database decides on, and reports what Stripe said."""
