@@ -1,0 +1,55 @@
+-- What Stripe knows an obligation of ours by.
+--
+-- database_id, Stripe's own transfer id, the request and the part: each of them survives a crash, a restore and a failover.
+-- A serial number does not: after an asynchronous failover the same number is given out again, to another row.
+
+create or replace function marketplace._reversal_identity(
+  p_database_id uuid, p_stripe_transfer_id text, p_reversal_request_id text, p_part integer
+)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select format('reversal:%s:%s:%s:%s', p_database_id, p_stripe_transfer_id, p_reversal_request_id, p_part)
+$$;
+
+comment on function marketplace._reversal_identity(uuid, text, text, integer) is
+  'Identity of a reversal: database, transfer, request, part. Also in the reversal''s metadata at Stripe.';
+
+create or replace function marketplace._idempotency_key(p_identity text, p_generation integer)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- A header takes neither every character nor every length: what does not fit goes in as its SHA-256.
+  select case
+    when length(p_identity) <= 200 and p_identity ~ '^[!-~]+$' then p_identity
+    else split_part(p_identity, ':', 1) || ':' || encode(sha256(convert_to(p_identity, 'UTF8')), 'hex')
+  end || ':' || p_generation
+$$;
+
+comment on function marketplace._idempotency_key(text, integer) is
+  'The Idempotency-Key of one generation of an obligation; at most 255 printable ASCII characters.';
+
+create or replace function marketplace._reversal_params(p_transfer marketplace.seller_transfers, p_database_id uuid)
+returns jsonb
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select jsonb_build_object(
+    'amount', p_transfer.amount,
+    'metadata', jsonb_build_object(
+      'seller_transfers_identity', marketplace._reversal_identity(
+        p_database_id, p_transfer.stripe_transfer_id, p_transfer.reversal_request_id, p_transfer.call_part),
+      'seller_transfers_row', p_transfer.id::text,
+      'order_id', p_transfer.order_id,
+      'reversal_request_id', p_transfer.reversal_request_id
+    )
+  )
+$$;
+
+comment on function marketplace._reversal_params(marketplace.seller_transfers, uuid) is
+  'What is sent to Stripe for a reversal: the amount, always explicit, and metadata by which the reversal can be found again. Nothing that varies per try.';

@@ -1,0 +1,179 @@
+-- Recording what Stripe said.
+--
+-- Lock order: the rows by id, then stripe_control. An outcome is applied only if its lease token is the row's; otherwise it
+-- changes nothing and is kept. A report may be sent again as often as its sender likes: a connection that was cut at COMMIT
+-- may have been committed, and the second time everything is already_recorded.
+
+create or replace function marketplace._keep_attempt(
+  p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers,
+  p_kind text, p_verdict text, p_disposition text, p_now timestamptz
+)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  -- For a report that comes after its lease was lost, the loss was noted with key, worker and time.
+  insert into marketplace.transfer_attempts (
+    transfer_id, kind, action, lease_token, idempotency_key, worker, started_at, finished_at, duration_ms,
+    http_status, error_type, error_code, error_message, stripe_request_id, stripe_object_id,
+    replayed, verdict, disposition, facts_sha256
+  )
+  select
+    p_row.id, p_kind, p_outcome.action, p_outcome.lease_token,
+    case when p_disposition = 'applied' then marketplace._current_key(p_row) else lost.idempotency_key end,
+    case when p_disposition = 'applied' then p_row.leased_by else lost.worker end,
+    case when p_disposition = 'applied' then p_row.leased_at else lost.started_at end,
+    p_now, p_outcome.duration_ms,
+    p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message,
+    p_outcome.stripe_request_id, marketplace._clean_text(p_outcome.object ->> 'id', 255),
+    p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
+  from (values (true)) as one
+  left join marketplace.transfer_attempts as lost
+    on lost.lease_token = p_outcome.lease_token and lost.kind = 'lost_lease'
+  on conflict on constraint uq_transfer_attempts_lease_token_kind do nothing
+$$;
+
+comment on function marketplace._keep_attempt(
+  marketplace.stripe_outcome, marketplace.seller_transfers, text, text, text, timestamptz
+) is 'Writes one report to transfer_attempts. p_row is the row as it was before.';
+
+create or replace function marketplace._record_reversal_outcome(
+  p_outcome marketplace.stripe_outcome, p_now timestamptz
+)
+returns marketplace.recorded_outcome
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_row marketplace.seller_transfers;
+  v_settled marketplace.seller_transfers;
+  v_known marketplace.transfer_attempts;
+  v_verdict text;
+  v_taken boolean;
+begin
+  select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
+  if not found then
+    -- A row that a failover lost: there is nothing to keep the report with.
+    return (p_outcome.id, 'stale', null, null, null)::marketplace.recorded_outcome;
+  end if;
+
+  select * into v_known
+  from marketplace.transfer_attempts as a
+  where a.lease_token = p_outcome.lease_token and a.kind <> 'lost_lease'
+  order by a.facts_sha256 = p_outcome.facts_sha256 desc
+  limit 1;
+  if v_known.facts_sha256 = p_outcome.facts_sha256 then
+    return (v_row.id, 'already_recorded', v_known.verdict, v_row.status, v_row.next_retry_at)::marketplace.recorded_outcome;
+  end if;
+
+  -- One reversal is evidence for one row; asked before the write, for one unique violation would refuse the whole batch.
+  v_taken := exists (
+    select from marketplace.seller_transfers as t
+    where t.stripe_reversal_id = p_outcome.object ->> 'id' and t.id <> v_row.id);
+  v_verdict := marketplace._reversal_verdict(p_outcome, v_row, v_taken);
+
+  if v_row.lease_token is distinct from p_outcome.lease_token then
+    perform marketplace._keep_attempt(
+      p_outcome, v_row,
+      case when v_known.id is not null then 'second_report' when p_outcome.sent then 'call' else 'not_sent' end,
+      v_verdict,
+      case when v_row.status in ('reversed', 'permanently_failed') then 'late' else 'stale' end,
+      p_now);
+    return (v_row.id, 'stale', v_verdict, v_row.status, v_row.next_retry_at)::marketplace.recorded_outcome;
+  end if;
+
+  perform marketplace._give_reason(format('reported by %s', v_row.leased_by));
+  perform marketplace._keep_attempt(
+    p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_verdict, 'applied', p_now);
+  v_settled := marketplace._settle_reversal(v_row, p_outcome, v_verdict, p_now);
+  perform marketplace._write_settled(v_settled);
+  return (v_row.id, 'applied', v_verdict, v_settled.status, v_settled.next_retry_at)::marketplace.recorded_outcome;
+end
+$$;
+
+comment on function marketplace._record_reversal_outcome(marketplace.stripe_outcome, timestamptz) is
+  'Applies or keeps one report; the row is locked already.';
+
+create or replace function marketplace._write_settled(p_row marketplace.seller_transfers)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  update marketplace.seller_transfers
+  set
+    status = p_row.status,
+    stripe_reversal_id = p_row.stripe_reversal_id,
+    parked_reason = p_row.parked_reason,
+    failure_code = p_row.failure_code,
+    failure_message = p_row.failure_message,
+    next_retry_at = p_row.next_retry_at,
+    retry_count = p_row.retry_count,
+    streak = p_row.streak,
+    streak_verdict = p_row.streak_verdict,
+    streak_since = p_row.streak_since,
+    lease_token = p_row.lease_token,
+    leased_at = p_row.leased_at,
+    lease_expires_at = p_row.lease_expires_at,
+    leased_by = p_row.leased_by,
+    lease_action = p_row.lease_action,
+    call_generation = p_row.call_generation,
+    call_params = p_row.call_params,
+    call_minted_at = p_row.call_minted_at,
+    call_last_sent_at = p_row.call_last_sent_at,
+    call_replayed = p_row.call_replayed,
+    call_unknown = p_row.call_unknown
+  where id = p_row.id
+$$;
+
+comment on function marketplace._write_settled(marketplace.seller_transfers) is
+  'Writes the columns that an outcome may change.';
+
+create or replace function marketplace.record_reversal_outcomes(p_outcomes jsonb)
+returns setof marketplace.recorded_outcome
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_now timestamptz;
+  v_before text;
+  v_outcome marketplace.stripe_outcome;
+  v_result marketplace.recorded_outcome;
+  v_tokens uuid[] := '{}';
+  v_refusal text;
+begin
+  perform marketplace._require_outcomes(p_outcomes, array['reverse']);
+  perform marketplace._require_read_committed();
+  v_before := marketplace._give_reason(null);
+
+  perform from marketplace.seller_transfers as t
+  where t.id = any (array(select o.id from marketplace._read_outcomes(p_outcomes) as o))
+  order by t.id
+  for no key update;
+  v_now := clock_timestamp();
+
+  for v_outcome in select * from marketplace._read_outcomes(p_outcomes) loop
+    v_result := marketplace._record_reversal_outcome(v_outcome, v_now);
+    if v_result.result = 'applied' then
+      v_tokens := v_tokens || v_outcome.lease_token;
+      if v_result.verdict = 'configuration' then
+        v_refusal := coalesce(v_outcome.error_message, 'Stripe refused the key or the account.');
+      end if;
+    end if;
+    return next v_result;
+  end loop;
+  perform marketplace._give_reason(v_before);
+
+  if exists (select from marketplace.stripe_control as c where c.paused_by = 'verdict') then
+    perform marketplace._lift_pause_by_verdict((
+      select max(a.started_at) from marketplace.transfer_attempts as a
+      where a.lease_token = any (v_tokens) and a.kind = 'call' and a.http_status is not null
+        and a.verdict <> 'configuration'));
+  end if;
+  if v_refusal is not null then
+    perform marketplace._pause_by_verdict(v_refusal, v_now);
+  end if;
+end
+$$;
+
+comment on function marketplace.record_reversal_outcomes(jsonb) is
+  'Applies an array of outcomes, fenced by lease token; returns for each what became of it, in the order of the array. Reporting again is harmless.';

@@ -1,0 +1,78 @@
+-- How the work stands: for people, and for `seller-transfers status`.
+
+create or replace view marketplace.queue_health as
+select
+  'reversals'::text as kind,
+  count(*) filter (
+    where t.next_retry_at <= n.now and t.parked_reason is null and (t.lease_expires_at is null or t.lease_expires_at <= n.now)
+  ) as due,
+  max(n.now - t.next_retry_at) filter (
+    where t.next_retry_at <= n.now and t.parked_reason is null and (t.lease_expires_at is null or t.lease_expires_at <= n.now)
+  ) as oldest_due_for,
+  count(*) filter (where t.next_retry_at > n.now and t.parked_reason is null and t.lease_token is null) as waiting,
+  count(*) filter (where t.lease_expires_at > n.now) as leased,
+  count(*) filter (where t.lease_expires_at <= n.now) as lapsed,
+  count(*) filter (where t.parked_reason is not null) as parked,
+  count(*) filter (where t.call_unknown) as unknown_outcome,
+  c.paused_at,
+  c.paused_by,
+  c.pause_reason,
+  c.probe_at
+from marketplace.stripe_control as c
+cross join (select clock_timestamp() as now) as n
+left join marketplace.seller_transfers as t on t.status = 'reversal_pending'
+group by c.paused_at, c.paused_by, c.pause_reason, c.probe_at;
+
+comment on view marketplace.queue_health is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused.';
+comment on column marketplace.queue_health.kind is 'reversals.';
+comment on column marketplace.queue_health.due is 'Rows a claim could return now.';
+comment on column marketplace.queue_health.oldest_due_for is 'How long the longest of them has been due.';
+comment on column marketplace.queue_health.waiting is 'Rows whose next try is in the future.';
+comment on column marketplace.queue_health.leased is 'Rows a worker is calling Stripe for.';
+comment on column marketplace.queue_health.lapsed is 'Rows whose worker has not reported in time; the next claim takes them over.';
+comment on column marketplace.queue_health.parked is 'Rows that wait for a person; parked_reason says why.';
+comment on column marketplace.queue_health.unknown_outcome is 'Rows with a call whose outcome nobody knows yet.';
+comment on column marketplace.queue_health.paused_at is 'Since when no calls are made; null while they are.';
+comment on column marketplace.queue_health.paused_by is 'person or verdict.';
+comment on column marketplace.queue_health.pause_reason is 'Why, in words.';
+comment on column marketplace.queue_health.probe_at is 'When the next trial call may be made.';
+
+create or replace function marketplace.read_queue_health()
+returns setof marketplace.queue_health
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select h.* from marketplace.queue_health as h order by h.kind
+$$;
+
+comment on function marketplace.read_queue_health() is 'The view queue_health, for programs: they call functions only.';
+
+create or replace view marketplace.transfer_totals as
+select
+  t.currency,
+  c.exponent,
+  t.status,
+  count(*) as transfers,
+  sum(t.amount) as amount
+from marketplace.seller_transfers as t
+inner join marketplace.currencies as c on c.currency = t.currency
+group by t.currency, c.exponent, t.status;
+
+comment on view marketplace.transfer_totals is 'Where the money stands: transfers and their sum per currency and status.';
+comment on column marketplace.transfer_totals.currency is 'Currency.';
+comment on column marketplace.transfer_totals.exponent is 'Digits after its decimal point.';
+comment on column marketplace.transfer_totals.status is 'Status.';
+comment on column marketplace.transfer_totals.transfers is 'How many rows.';
+comment on column marketplace.transfer_totals.amount is 'Their sum, in minor units.';
+
+create or replace function marketplace.read_transfer_totals()
+returns setof marketplace.transfer_totals
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select s.* from marketplace.transfer_totals as s order by s.currency, s.status
+$$;
+
+comment on function marketplace.read_transfer_totals() is 'The view transfer_totals, for programs: they call functions only.';

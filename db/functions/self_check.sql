@@ -1,0 +1,91 @@
+-- Is this database what it should be? Rows are problems; no row is good news.
+
+create or replace function marketplace.schema_state()
+returns setof marketplace.schema_release
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select r.* from marketplace.schema_release as r
+$$;
+
+comment on function marketplace.schema_state() is 'What is installed: the newest migration and the SHA-256 of the loaded functions.';
+
+create or replace function marketplace.self_check()
+returns table (problem text, object text, detail text, hint text)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select
+    'constraint not valid', format('%s on %s', k.conname, k.conrelid::regclass),
+    case k.conname
+      when 'chk_reversal_pending_has_next_retry_at' then (
+        select 'rows ' || string_agg(t.id::text, ', ' order by t.id)
+        from (
+          select s.id from marketplace.seller_transfers as s
+          where s.status = 'reversal_pending' and s.next_retry_at is null order by s.id limit 20
+        ) as t)
+    end,
+    'Mend the rows that break it, then run seller-transfers migrate.'
+  from pg_catalog.pg_constraint as k
+  where k.connamespace = 'marketplace'::regnamespace and not k.convalidated
+  union all
+  select 'trigger not ENABLE ALWAYS', format('%s on %s', g.tgname, g.tgrelid::regclass), null,
+    format('alter table %s enable always trigger %I;', g.tgrelid::regclass, g.tgname)
+  from pg_catalog.pg_trigger as g
+  inner join pg_catalog.pg_class as c on c.oid = g.tgrelid
+  where c.relnamespace = 'marketplace'::regnamespace and not g.tgisinternal and g.tgenabled <> 'A'
+  union all
+  select 'guard missing', format('%s on marketplace.%s', w.trigger, w.relation), null,
+    'Bind it again as the migration bind-guards does.'
+  from (values
+    ('_100_guard_transition', 'seller_transfers'), ('_200_guard_frozen', 'seller_transfers'),
+    ('_900_log_status', 'seller_transfers'), ('_100_refuse_delete', 'seller_transfers'),
+    ('_100_refuse_truncate', 'seller_transfers'), ('_100_refuse_change', 'transfer_status_log'),
+    ('_100_refuse_truncate', 'transfer_status_log'), ('_100_refuse_change', 'transfer_attempts'),
+    ('_100_refuse_truncate', 'transfer_attempts'), ('_100_refuse_change', 'reversal_requests'),
+    ('_100_refuse_truncate', 'reversal_requests'), ('_100_refuse_delete', 'reversal_request_lines'),
+    ('_100_refuse_truncate', 'reversal_request_lines')
+  ) as w (trigger, relation)
+  where not exists (
+    select from pg_catalog.pg_trigger as g
+    where g.tgname = w.trigger and g.tgrelid = to_regclass('marketplace.' || w.relation))
+  union all
+  select 'index not valid', i.indexrelid::regclass::text, null,
+    format('drop index %s; then run the migration that builds it again.', i.indexrelid::regclass)
+  from pg_catalog.pg_index as i
+  inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
+  where c.relnamespace = 'marketplace'::regnamespace and not i.indisvalid
+$$;
+
+comment on function marketplace.self_check() is 'One row per thing that is not as it should be, with the next step; none if all is well.';
+
+create or replace function marketplace.validate_constraints()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_constraint record;
+begin
+  for v_constraint in
+    select k.conname, k.conrelid::regclass as relation
+    from pg_catalog.pg_constraint as k
+    where k.connamespace = 'marketplace'::regnamespace and not k.convalidated
+  loop
+    begin
+      execute format('alter table %s validate constraint %I', v_constraint.relation, v_constraint.conname);
+    exception
+      when check_violation or foreign_key_violation then
+        raise warning '% on % is not valid yet: %', v_constraint.conname, v_constraint.relation, (
+          select coalesce(c.detail, sqlerrm) from marketplace.self_check() as c
+          where c.object = format('%s on %s', v_constraint.conname, v_constraint.relation))
+          using hint = 'Mend the rows that break it, then run seller-transfers migrate again.';
+    end;
+  end loop;
+end
+$$;
+
+comment on function marketplace.validate_constraints() is
+  'Tries to validate what a migration added NOT VALID; warns, with the rows, where the table is not clean yet. Run by every seller-transfers migrate.';

@@ -1,0 +1,105 @@
+-- What never changes, and what is never removed.
+
+create or replace function marketplace.tg_seller_transfers__guard_frozen()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_column text;
+begin
+  if NEW is not distinct from OLD then
+    return NEW;
+  end if;
+
+  if OLD.status in ('reversed', 'permanently_failed') then
+    raise exception 'transfer % is % and stays as it is', OLD.id, OLD.status
+      using errcode = 'ST002',
+            hint = 'A row that reached its end is evidence. What comes after it is a row of its own.',
+            schema = tg_table_schema, table = tg_table_name;
+  end if;
+
+  v_column := case
+    when NEW.id <> OLD.id then 'id'
+    when NEW.transfer_key is distinct from OLD.transfer_key then 'transfer_key'
+    when NEW.order_id <> OLD.order_id then 'order_id'
+    when NEW.seller_id <> OLD.seller_id then 'seller_id'
+    when NEW.destination_account <> OLD.destination_account then 'destination_account'
+    when NEW.source_charge is distinct from OLD.source_charge then 'source_charge'
+    when NEW.original_amount <> OLD.original_amount then 'original_amount'
+    when NEW.amount <> OLD.amount then 'amount'
+    when NEW.currency <> OLD.currency then 'currency'
+    when NEW.created_at <> OLD.created_at then 'created_at'
+    when NEW.completed_at is distinct from OLD.completed_at and OLD.completed_at is not null then 'completed_at'
+    when NEW.stripe_transfer_id is distinct from OLD.stripe_transfer_id and OLD.stripe_transfer_id is not null
+      then 'stripe_transfer_id'
+    when NEW.reversal_request_id is distinct from OLD.reversal_request_id and OLD.reversal_request_id is not null
+      then 'reversal_request_id'
+    -- A reversal that Stripe itself reports failed or canceled is the one that may be taken off again.
+    when NEW.stripe_reversal_id is distinct from OLD.stripe_reversal_id and OLD.stripe_reversal_id is not null
+      and not (NEW.stripe_reversal_id is null and NEW.streak_verdict is not distinct from 'insufficient_balance')
+      then 'stripe_reversal_id'
+    -- Parameters once sent are what the key stands for; only a new generation may have others.
+    when NEW.call_params is distinct from OLD.call_params and OLD.call_params is not null
+      and NEW.call_generation is not distinct from OLD.call_generation and NEW.status = OLD.status
+      then 'call_params'
+  end;
+
+  if v_column is not null then
+    raise exception 'column % of transfer % never changes', v_column, OLD.id
+      using errcode = 'ST002',
+            hint = 'Who is paid how much, and the evidence for it, stays as recorded; record what is new as a row of its own.',
+            schema = tg_table_schema, table = tg_table_name, column = v_column;
+  end if;
+
+  NEW.updated_at := clock_timestamp();
+  return NEW;
+end
+$$;
+
+comment on function marketplace.tg_seller_transfers__guard_frozen() is
+  'Refuses any change of a row that reached its end, and of money and evidence on every row (ST002); keeps updated_at.';
+
+create or replace function marketplace.tg_records__refuse_change()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception '% of %.% is refused', tg_op, tg_table_schema, tg_table_name
+    using errcode = 'ST002',
+          hint = 'Records of money are kept as they were written; nothing is deleted or truncated, and logs are not changed.',
+          schema = tg_table_schema, table = tg_table_name;
+end
+$$;
+
+comment on function marketplace.tg_records__refuse_change() is
+  'Refuses what it is bound to: DELETE and TRUNCATE of records, UPDATE of logs (ST002).';
+
+create or replace function marketplace.tg_seller_transfers__log_status()
+returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reason text := nullif(current_setting('marketplace.reason', true), '');
+begin
+  if tg_op = 'UPDATE' and NEW.status = OLD.status then
+    return null;
+  end if;
+  if NEW.failure_message is not null and NEW.status <> 'completed' then
+    v_reason := concat_ws(': ', v_reason, NEW.failure_message);
+  end if;
+  insert into marketplace.transfer_status_log (transfer_id, from_status, to_status, reason)
+  values (
+    NEW.id,
+    case tg_op when 'UPDATE' then OLD.status end,
+    NEW.status,
+    left(v_reason, 1000)
+  );
+  return null;
+end
+$$;
+
+comment on function marketplace.tg_seller_transfers__log_status() is
+  'Writes every birth and status change to transfer_status_log, with marketplace.reason and the row''s own words.';

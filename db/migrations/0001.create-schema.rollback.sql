@@ -1,0 +1,2 @@
+drop table if exists marketplace.schema_release;
+drop schema if exists marketplace;

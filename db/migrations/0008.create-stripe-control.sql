@@ -1,0 +1,40 @@
+-- One row that every claim reads first: who this database is at Stripe, and whether calls are made at all.
+-- depends: 0007.create-charges
+
+create table if not exists marketplace.stripe_control (
+  singleton boolean not null default true,
+  database_id uuid not null default gen_random_uuid(),
+  paused_at timestamptz,
+  paused_by text,
+  paused_by_user text,
+  pause_reason text,
+  probe_at timestamptz,
+  probe_count integer not null default 0,
+  constraint pk_stripe_control primary key (singleton),
+  constraint chk_stripe_control_is_one_row check (singleton),
+  constraint chk_pause_is_whole check (
+    num_nulls(paused_at, paused_by, paused_by_user, pause_reason) in (0, 4)
+    and paused_by in ('person', 'verdict')
+    and length(pause_reason) <= 1000
+  ),
+  constraint chk_probe_belongs_to_a_pause_by_verdict check (
+    (probe_at is not null) = coalesce(paused_by = 'verdict', false) and probe_count >= 0
+  )
+);
+
+comment on table marketplace.stripe_control is 'One row: who this database is at Stripe, and whether calls are made at all. Every claim locks it first.';
+comment on column marketplace.stripe_control.singleton is 'Always true: there is one row.';
+comment on column marketplace.stripe_control.database_id is 'Made once; travels with dump and replica. Part of every idempotency key, so that no other database can have the same.';
+comment on column marketplace.stripe_control.paused_at is 'Since when no calls are made; null while they are.';
+comment on column marketplace.stripe_control.paused_by is 'person: until resume_stripe_calls. verdict: Stripe refused the key or the account; one call at a time tries whether that is over.';
+comment on column marketplace.stripe_control.paused_by_user is 'The session_user that paused, or under whose report the verdict fell.';
+comment on column marketplace.stripe_control.pause_reason is 'Why, in words.';
+comment on column marketplace.stripe_control.probe_at is 'When the next trial call may be claimed; only in a pause by verdict.';
+comment on column marketplace.stripe_control.probe_count is 'Trial calls since the pause began: the time between them grows with it.';
+comment on constraint pk_stripe_control on marketplace.stripe_control is 'One row.';
+comment on constraint chk_stripe_control_is_one_row on marketplace.stripe_control is 'One row.';
+comment on constraint chk_pause_is_whole on marketplace.stripe_control is 'A pause says since when, by whom and why.';
+comment on constraint chk_probe_belongs_to_a_pause_by_verdict on marketplace.stripe_control is 'A person''s pause is not probed.';
+
+insert into marketplace.stripe_control default values
+on conflict on constraint pk_stripe_control do nothing;

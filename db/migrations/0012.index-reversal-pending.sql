@@ -1,0 +1,23 @@
+-- Reversals that wait for their next call, in due order: what a claim reads.
+--
+-- Built without stopping writers. A build that was cut off leaves an invalid index behind, which IF NOT EXISTS would
+-- take for the real one: it is dropped first.
+-- transactional: false
+-- depends: 0011.index-retry
+
+do $$
+begin
+  if exists (
+    select from pg_catalog.pg_index
+    where indexrelid = to_regclass('marketplace.idx_seller_transfers_reversal_pending') and not indisvalid
+  ) then
+    drop index marketplace.idx_seller_transfers_reversal_pending;
+  end if;
+end
+$$;
+
+create index concurrently if not exists idx_seller_transfers_reversal_pending
+on marketplace.seller_transfers (status, next_retry_at)
+where status = 'reversal_pending' and parked_reason is null;
+
+comment on index marketplace.idx_seller_transfers_reversal_pending is 'Reversals that wait for their next call, in due order: what a claim reads.';

@@ -1,0 +1,1 @@
+alter table marketplace.seller_transfers drop constraint if exists chk_reversal_pending_has_next_retry_at;

@@ -1,0 +1,41 @@
+"""Loads db/functions, whole and in one transaction.
+
+yoyo runs this after it applied a migration; `seller-transfers migrate` runs it every time, so that a release which changes
+only a function is installed like any other. It stands alone: plain `yoyo apply` needs nothing but yoyo and psycopg.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from yoyo import step
+
+MIGRATIONS = Path(__file__).resolve().parent
+FUNCTIONS = MIGRATIONS.parent / "functions"
+
+
+def load_functions(connection: Any) -> None:
+    """Run every file of db/functions, then note in marketplace.schema_release what was loaded.
+
+    Two passes: the first defines everything without looking into bodies, so that files may refer to each other in any
+    order; the second has PostgreSQL check each body against what is now there. yoyo has opened the transaction.
+    """
+    files = sorted(FUNCTIONS.glob("*.sql"))
+    if not files:
+        raise RuntimeError(f"no SQL files in {FUNCTIONS}")
+    head = max(p.name for p in MIGRATIONS.glob("[0-9]*.sql") if not p.name.endswith(".rollback.sql"))
+    digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
+    with connection.cursor() as cursor:
+        for check_bodies in ("off", "on"):
+            cursor.execute(f"set local check_function_bodies = {check_bodies}")
+            for path in files:
+                cursor.execute(path.read_text(encoding="utf-8"))
+        cursor.execute(
+            "insert into marketplace.schema_release (migration_head, functions_sha256) values (%s, %s) "
+            "on conflict on constraint pk_schema_release do update set migration_head = excluded.migration_head, "
+            "functions_sha256 = excluded.functions_sha256, loaded_at = clock_timestamp(), loaded_by = session_user",
+            (head.removesuffix(".sql"), digest),
+        )
+
+
+steps = [step(load_functions)]
