@@ -1,8 +1,8 @@
 """Brings a database to this program's release: yoyo applies what is pending, then db/functions is loaded, always.
 
-yoyo alone is not enough for an operator (a DBA may still use it: `yoyo apply` works on db/migrations). It loads the functions
-only when a migration was pending, keeps its lock row when it is killed, knows no server notices and refuses a URL with several
-hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet.
+yoyo alone is not enough for an operator (a DBA may still use it: `yoyo apply` works on db/migrations). It loads the
+functions only when a migration was pending, keeps its lock row when it is killed, knows no server notices and refuses a
+URL with several hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ _NO_TRANSACTION = "25P01"
 Notify = Callable[[str], None]
 
 
-class MigrationRefused(Exception):  # noqa: N818 - named for the condition
+class MigrationRefused(Exception):
     """The database cannot be brought to this release; the message is for a person."""
 
 
@@ -49,9 +49,11 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
     def connect(self, dburi: Any) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self.conninfo, autocommit=True, application_name="seller-transfers migrate")
         connection.add_notice_handler(
-            lambda d: self.notify(" ".join(filter(None, (d.message_primary, d.message_hint))))
-            if d.severity_nonlocalized == "WARNING" and d.sqlstate != _NO_TRANSACTION
-            else None
+            lambda d: (
+                self.notify(" ".join(filter(None, (d.message_primary, d.message_hint))))
+                if d.severity_nonlocalized == "WARNING" and d.sqlstate != _NO_TRANSACTION
+                else None
+            )
         )
         self.schema = None
         return connection
@@ -70,8 +72,9 @@ def pending_migrations(conninfo: str) -> list[str]:
 def migrate(conninfo: str, report: Notify = lambda _: None) -> Migrated:
     """Apply pending migrations, load db/functions, try constraints that are not valid yet.
 
-    `report` is told each step as it happens. Raises MigrationRefused, or psycopg.OperationalError when the database cannot be
-    reached. Whatever it raises, a migration is applied whole or not at all and the functions are those of one release.
+    `report` is told each step as it happens. Raises MigrationRefused, or psycopg.OperationalError when the database
+    cannot be reached. Whatever it raises, a migration is applied whole or not at all and the functions are those of one
+    release.
     """
     warnings: list[str] = []
     with _our_lock(conninfo) as connection:
@@ -135,4 +138,6 @@ def _refuse_newer(connection: psycopg.Connection[Any]) -> None:
         return
     head = connection.execute("SELECT migration_head FROM marketplace.schema_release").fetchone()
     if head is not None and head[0] > migration_ids(db_folder())[-1]:
-        raise MigrationRefused(f"the database is at {head[0]}, newer than this program; install that release to migrate")
+        raise MigrationRefused(
+            f"the database is at {head[0]}, newer than this program; install that release to migrate"
+        )

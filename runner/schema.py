@@ -14,7 +14,7 @@ class SchemaRelease:
 
 
 def db_folder() -> Path:
-    """The folder with migrations/ and functions/: the one inside the package if it was installed, else the checkout's."""
+    """The folder with migrations/ and functions/: the one in the package if it was installed, else the checkout's."""
     here = Path(__file__).resolve().parent
     for folder in (here / "db", here.parent / "db"):
         if (folder / "migrations").is_dir():

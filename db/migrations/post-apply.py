@@ -1,7 +1,7 @@
 """Loads db/functions, whole and in one transaction.
 
-yoyo runs this after it applied a migration; `seller-transfers migrate` runs it every time, so that a release which changes
-only a function is installed like any other. It stands alone: plain `yoyo apply` needs nothing but yoyo and psycopg.
+yoyo runs this after it applied a migration; `seller-transfers migrate` runs it every time, so that a release which
+changes only a function is installed like any other. It stands alone: `yoyo apply` needs nothing but yoyo and psycopg.
 """
 
 import hashlib

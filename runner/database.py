@@ -1,0 +1,293 @@
+"""The database as this program sees it: one Python function per SQL function, typed rows, nothing else.
+
+Each call is one statement in a transaction of its own, so that nothing is open while Stripe is called. Connections may
+pass through a pooler in transaction mode: no prepared statements, no SET; only `listen` needs one that does not.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from runner.clock import boottime_seconds
+from runner.outcome import Outcome
+from runner.schema import SchemaRelease
+
+Row = TypeVar("Row")
+
+_CONNECT_SECONDS = 10
+# Longer than any of these functions takes; an answer after that would come from a database that is gone.
+_STATEMENT_SECONDS = 30
+_CHANNEL = "seller_transfers_due"
+# Beside lost connections: deadlock and serialization (40), resources (53), locks (55), shutdown and start-up (57),
+# input and output (58), and a server that has become a read-only standby.
+_PASSING = ("40", "53", "55", "57", "58")
+_READ_ONLY = "25006"
+
+
+class DatabaseUnavailable(Exception):
+    """The database cannot be reached, or cannot do it now; the call may succeed later. The text has no password."""
+
+
+class SchemaUnusable(Exception):
+    """The schema is missing or not the one this program was built for; the text says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReversalTask:
+    """One leased call: what to do, exactly what to send, and until when. Amounts in minor units."""
+
+    id: int
+    action: str
+    lease_token: str
+    lease_ends: float
+    stripe_transfer_id: str | None
+    stripe_reversal_id: str | None
+    amount: int
+    currency: str
+    destination_account: str | None
+    source_charge: str | None
+    transfer_group: str | None
+    idempotency_key: str = field(repr=False)
+    metadata: dict[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedOutcome:
+    """What became of a report: `applied`, `already_recorded` or `stale`; the verdict; where the row stands now."""
+
+    id: int
+    result: str
+    verdict: str | None
+    status: str | None
+    next_retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHealth:
+    """How one kind of work stands; counts of rows."""
+
+    kind: str
+    due: int
+    oldest_due_for: timedelta | None
+    waiting: int
+    leased: int
+    lapsed: int
+    parked: int
+    unknown_outcome: int
+    paused_at: datetime | None
+    paused_by: str | None
+    pause_reason: str | None
+    probe_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTotal:
+    """Transfers of one currency and status, and their sum in minor units; `exponent` digits follow the point."""
+
+    currency: str
+    exponent: int
+    status: str
+    transfers: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it should be, and what to do about it."""
+
+    problem: str
+    object: str
+    detail: str | None
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Claimed:
+    id: int
+    action: str
+    lease_token: Any
+    lease_seconds: float
+    stripe_transfer_id: str | None
+    stripe_reversal_id: str | None
+    amount: int
+    currency: str
+    destination_account: str | None
+    source_charge: str | None
+    transfer_group: str | None
+    idempotency_key: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Release:
+    singleton: bool
+    migration_head: str
+    functions_sha256: str
+    loaded_at: datetime
+    loaded_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class _NextDue:
+    next_due_in: timedelta | None
+
+
+class Database:
+    """One connection that is made when it is needed and made anew after it broke. Calls take turns.
+
+    Every method raises DatabaseUnavailable for what may pass, and psycopg.Error for what will not. After
+    DatabaseUnavailable the call may have been committed or not: each SQL function is made to be called again.
+    """
+
+    def __init__(self, conninfo: str, application_name: str) -> None:
+        self._conninfo = conninfo
+        self._application_name = application_name
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._turn = asyncio.Lock()
+
+    async def claim_due_reversals(self, worker: str, limit: int, lease: timedelta) -> list[ReversalTask]:
+        """Lease up to `limit` due rows. A lease is counted from before the claim was sent: it ends here first."""
+        asked_at = boottime_seconds()
+        claimed = await self._call(
+            _Claimed,
+            "SELECT * FROM marketplace.claim_due_reversals(p_worker => %s, p_limit => %s, p_lease => %s)",
+            (worker, limit, lease),
+        )
+        return [
+            ReversalTask(
+                id=row.id,
+                action=row.action,
+                lease_token=str(row.lease_token),
+                lease_ends=asked_at + row.lease_seconds,
+                stripe_transfer_id=row.stripe_transfer_id,
+                stripe_reversal_id=row.stripe_reversal_id,
+                amount=row.amount,
+                currency=row.currency,
+                destination_account=row.destination_account,
+                source_charge=row.source_charge,
+                transfer_group=row.transfer_group,
+                idempotency_key=row.idempotency_key,
+                metadata=row.metadata,
+            )
+            for row in claimed
+        ]
+
+    async def record_reversal_outcomes(self, outcomes: Sequence[Outcome]) -> list[RecordedOutcome]:
+        """Report outcomes; one result per outcome, in the same order."""
+        return await self._call(
+            RecordedOutcome,
+            "SELECT * FROM marketplace.record_reversal_outcomes(p_outcomes => %s)",
+            (Jsonb([outcome.as_json() for outcome in outcomes]),),
+        )
+
+    async def next_due_in(self) -> timedelta | None:
+        """How long until a claim could return a row; None if there is none to wait for."""
+        rows = await self._call(_NextDue, "SELECT * FROM marketplace.next_due_in() AS next_due_in", ())
+        return rows[0].next_due_in
+
+    async def queue_health(self) -> list[QueueHealth]:
+        """How the work stands, a row per kind."""
+        return await self._call(QueueHealth, "SELECT * FROM marketplace.read_queue_health()", ())
+
+    async def transfer_totals(self) -> list[TransferTotal]:
+        """Where the money stands, by currency and status."""
+        return await self._call(TransferTotal, "SELECT * FROM marketplace.read_transfer_totals()", ())
+
+    async def self_check(self) -> list[Problem]:
+        """What is not as it should be."""
+        return await self._call(Problem, "SELECT * FROM marketplace.self_check()", ())
+
+    async def require_release(self, wanted: SchemaRelease) -> None:
+        """Raise SchemaUnusable unless the database has exactly this release of the schema."""
+        try:
+            rows = await self._call(_Release, "SELECT * FROM marketplace.schema_state()", ())
+        except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+            rows = []
+        if not rows:
+            raise SchemaUnusable("the database has no schema of this program; run: seller-transfers migrate")
+        found = rows[0]
+        if found.migration_head > wanted.migration_head:
+            raise SchemaUnusable(
+                f"the database is at {found.migration_head}, newer than this program ({wanted.migration_head});"
+                " install the release that migrated it"
+            )
+        if found.migration_head < wanted.migration_head:
+            raise SchemaUnusable(
+                f"the database is at {found.migration_head}, older than this program ({wanted.migration_head});"
+                " run: seller-transfers migrate"
+            )
+        if found.functions_sha256 != wanted.functions_sha256:
+            raise SchemaUnusable(
+                f"the functions loaded at {found.loaded_at:%Y-%m-%d %H:%M:%S %Z} by {found.loaded_by} are not those"
+                " of this program; run: seller-transfers migrate"
+            )
+
+    async def close(self) -> None:
+        """Close the connection; the next call would open one again."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                await connection.close()
+
+    async def _call(self, row_class: type[Row], statement: str, arguments: tuple[Any, ...]) -> list[Row]:
+        async with self._turn:
+            try:
+                async with asyncio.timeout(_STATEMENT_SECONDS):
+                    if self._connection is None:
+                        self._connection = await _connect(self._conninfo, self._application_name)
+                    async with self._connection.cursor(row_factory=class_row(row_class)) as cursor:
+                        await cursor.execute(statement, arguments)
+                        return await cursor.fetchall()
+            except BaseException as error:
+                # Cancelled or timed out in the middle, a connection is in nobody knows what state.
+                if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.broken:
+                    await self.close()
+                if _may_pass(error):
+                    await self.close()
+                    raise DatabaseUnavailable(_first_line(error)) from error
+                raise
+
+
+async def listen(conninfo: str, application_name: str) -> AsyncIterator[None]:
+    """Yield when listening has begun and at every NOTIFY, until the connection breaks: DatabaseUnavailable."""
+    try:
+        async with await _connect(conninfo, application_name) as connection:
+            await connection.execute(f"LISTEN {_CHANNEL}")
+            yield
+            async for _ in connection.notifies():
+                yield
+    except (psycopg.Error, TimeoutError) as error:
+        raise DatabaseUnavailable(_first_line(error)) from error
+    raise DatabaseUnavailable("the connection that listens was closed")
+
+
+async def _connect(conninfo: str, application_name: str) -> psycopg.AsyncConnection[Any]:
+    return await psycopg.AsyncConnection.connect(
+        conninfo,
+        autocommit=True,
+        prepare_threshold=None,
+        application_name=application_name,
+        connect_timeout=_CONNECT_SECONDS,
+        # A peer that vanished without a word is noticed in half a minute instead of hours.
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=4,
+    )
+
+
+def _may_pass(error: BaseException) -> bool:
+    if isinstance(error, TimeoutError | psycopg.OperationalError | psycopg.InterfaceError):
+        return True
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state is not None and (state[:2] in _PASSING or state == _READ_ONLY)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
