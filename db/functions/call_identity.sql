@@ -1,7 +1,8 @@
 -- What Stripe knows an obligation of ours by.
 --
--- database_id, Stripe's own transfer id, the request and the part: each of them survives a crash, a restore and a failover.
--- A serial number does not: after an asynchronous failover the same number is given out again, to another row.
+-- database_id, Stripe's own transfer id, the request and the part: each of them survives a crash, a restore and a
+-- failover. A serial number does not: after an asynchronous failover the same number is given out again, to another
+-- row.
 
 create or replace function marketplace._reversal_identity(
   p_database_id uuid, p_stripe_transfer_id text, p_reversal_request_id text, p_part integer
@@ -53,3 +54,19 @@ $$;
 
 comment on function marketplace._reversal_params(marketplace.seller_transfers, uuid) is
   'What is sent to Stripe for a reversal: the amount, always explicit, and metadata by which the reversal can be found again. Nothing that varies per try.';
+
+create or replace function marketplace._current_key(p_transfer marketplace.seller_transfers)
+returns text
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select marketplace._idempotency_key(
+    marketplace._reversal_identity(
+      c.database_id, p_transfer.stripe_transfer_id, p_transfer.reversal_request_id, p_transfer.call_part),
+    p_transfer.call_generation)
+  from marketplace.stripe_control as c
+$$;
+
+comment on function marketplace._current_key(marketplace.seller_transfers) is
+  'The Idempotency-Key of the row''s current obligation and generation.';

@@ -1,7 +1,7 @@
 -- What an answer of Stripe's means.
 --
--- The first decision is code, not data: only an error of these statuses that carries Stripe's own error body says for certain
--- that no money moved. Everything else leaves that open, and no rule can say otherwise.
+-- The first decision is code, not data: only an error of these statuses that carries Stripe's own error body says for
+-- certain that no money moved. Everything else leaves that open, and no rule can say otherwise.
 
 create or replace function marketplace.classify_stripe_outcome(
   p_action text, p_http_status integer, p_error_type text, p_error_code text, p_error_message text
@@ -65,8 +65,8 @@ begin
       p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
   end if;
 
-  -- An answer that is about something else says nothing; one that is about a reversal, but not the one asked for, says that
-  -- something is wrong which no retry mends.
+  -- An answer that is about something else says nothing; one that is about a reversal, but not the one asked for, says
+  -- that something is wrong which no retry mends.
   if v_object ->> 'object' is distinct from 'transfer_reversal'
     or v_object ->> 'id' is null or v_object ->> 'id' !~ '^trr_[A-Za-z0-9]+$' then
     return 'unknown';

@@ -1,7 +1,7 @@
 -- How transfers come to be known: to be made (create_transfer), or made already by the app (record_completed_transfer).
 --
--- Both take the order's lock first, like everything that creates or moves an order's money: a refund that is requested at
--- the same moment sees the new row, or the new row sees the request.
+-- Both take the order's lock first, like everything that creates or moves an order's money: a refund that is requested
+-- at the same moment sees the new row, or the new row sees the request.
 
 create or replace function marketplace.create_transfer(
   p_transfer_key text, p_order_id text, p_seller_id text, p_destination_account text,
@@ -84,8 +84,8 @@ begin
   if p_known.stripe_transfer_id is not distinct from p_stripe_transfer_id and p_known.completed_at is not null then
     return;
   end if;
-  -- What the row does not say yet may be added; the guards refuse the rest. A pending row is one the app announced and then
-  -- made itself; a lease or a sent request means that a runner may have made it too.
+  -- What the row does not say yet may be added; the guards refuse the rest. A pending row is one the app announced and
+  -- then made itself; a lease or a sent request means that a runner may have made it too.
   if p_known.status = 'permanently_failed' or p_known.lease_token is not null or p_known.call_last_sent_at is not null then
     raise exception 'transfer % is %, which leaves no room for %',
       p_known.id, p_known.status, coalesce(p_stripe_transfer_id, 'a payment')

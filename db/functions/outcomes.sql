@@ -1,8 +1,8 @@
 -- Recording what Stripe said.
 --
--- Lock order: the rows by id, then stripe_control. An outcome is applied only if its lease token is the row's; otherwise it
--- changes nothing and is kept. A report may be sent again as often as its sender likes: a connection that was cut at COMMIT
--- may have been committed, and the second time everything is already_recorded.
+-- Lock order: the rows by id, then stripe_control. An outcome is applied only if its lease token is the row's;
+-- otherwise it changes nothing and is kept. A report may be sent again as often as its sender likes: a connection that
+-- was cut at COMMIT may have been committed, and the second time everything is already_recorded.
 
 create or replace function marketplace._keep_attempt(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers,
@@ -66,7 +66,8 @@ begin
     return (v_row.id, 'already_recorded', v_known.verdict, v_row.status, v_row.next_retry_at)::marketplace.recorded_outcome;
   end if;
 
-  -- One reversal is evidence for one row; asked before the write, for one unique violation would refuse the whole batch.
+  -- One reversal is evidence for one row; asked before the write, for one unique violation would refuse the whole
+  -- batch.
   v_taken := exists (
     select from marketplace.seller_transfers as t
     where t.stripe_reversal_id = p_outcome.object ->> 'id' and t.id <> v_row.id);
@@ -93,40 +94,6 @@ $$;
 
 comment on function marketplace._record_reversal_outcome(marketplace.stripe_outcome, timestamptz) is
   'Applies or keeps one report; the row is locked already.';
-
-create or replace function marketplace._write_settled(p_row marketplace.seller_transfers)
-returns void
-language sql
-set search_path = pg_catalog, pg_temp
-as $$
-  update marketplace.seller_transfers
-  set
-    status = p_row.status,
-    stripe_reversal_id = p_row.stripe_reversal_id,
-    parked_reason = p_row.parked_reason,
-    failure_code = p_row.failure_code,
-    failure_message = p_row.failure_message,
-    next_retry_at = p_row.next_retry_at,
-    retry_count = p_row.retry_count,
-    streak = p_row.streak,
-    streak_verdict = p_row.streak_verdict,
-    streak_since = p_row.streak_since,
-    lease_token = p_row.lease_token,
-    leased_at = p_row.leased_at,
-    lease_expires_at = p_row.lease_expires_at,
-    leased_by = p_row.leased_by,
-    lease_action = p_row.lease_action,
-    call_generation = p_row.call_generation,
-    call_params = p_row.call_params,
-    call_minted_at = p_row.call_minted_at,
-    call_last_sent_at = p_row.call_last_sent_at,
-    call_replayed = p_row.call_replayed,
-    call_unknown = p_row.call_unknown
-  where id = p_row.id
-$$;
-
-comment on function marketplace._write_settled(marketplace.seller_transfers) is
-  'Writes the columns that an outcome may change.';
 
 create or replace function marketplace.record_reversal_outcomes(p_outcomes jsonb)
 returns setof marketplace.recorded_outcome

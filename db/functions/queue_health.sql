@@ -4,10 +4,10 @@ create or replace view marketplace.queue_health as
 select
   'reversals'::text as kind,
   count(*) filter (
-    where t.next_retry_at <= n.now and t.parked_reason is null and (t.lease_expires_at is null or t.lease_expires_at <= n.now)
+    where t.next_retry_at <= n.now and t.parked_reason is null and coalesce(t.lease_expires_at <= n.now, true)
   ) as due,
   max(n.now - t.next_retry_at) filter (
-    where t.next_retry_at <= n.now and t.parked_reason is null and (t.lease_expires_at is null or t.lease_expires_at <= n.now)
+    where t.next_retry_at <= n.now and t.parked_reason is null and coalesce(t.lease_expires_at <= n.now, true)
   ) as oldest_due_for,
   count(*) filter (where t.next_retry_at > n.now and t.parked_reason is null and t.lease_token is null) as waiting,
   count(*) filter (where t.lease_expires_at > n.now) as leased,

@@ -1,7 +1,8 @@
 -- Reports as they come in: the frame must be right, the facts need not be.
 --
--- A report without id or lease is refused, with all of its batch: it is a mistake of the program that made it. Facts are what
--- Stripe said, and Stripe may say anything: what cannot be read counts as not said, so that no answer stops a batch.
+-- A report without id or lease is refused, with all of its batch: it is a mistake of the program that made it. Facts
+-- are what Stripe said, and Stripe may say anything: what cannot be read counts as not said, so that no answer stops a
+-- batch.
 
 create or replace function marketplace._clean_text(p_text text, p_limit integer)
 returns text

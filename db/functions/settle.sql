@@ -1,44 +1,5 @@
--- What a verdict does to a row. A pure decision: it is handed the row and returns what the row becomes; nothing is written here.
-
-create or replace function marketplace._next_generation(p_row marketplace.seller_transfers, p_now timestamptz)
-returns marketplace.seller_transfers
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  -- Stripe stores a 400 under its key and replays it: only another key is another try. The refusal was definitive, so the key
-  -- before cannot move money any more.
-  p_row.call_generation := p_row.call_generation + 1;
-  p_row.call_params := null;
-  p_row.call_minted_at := p_now;
-  p_row.call_replayed := false;
-  p_row.call_unknown := false;
-  return p_row;
-end
-$$;
-
-comment on function marketplace._next_generation(marketplace.seller_transfers, timestamptz) is
-  'The row with a new key to be made.';
-
-create or replace function marketplace._give_up_row(p_row marketplace.seller_transfers, p_code text, p_message text)
-returns marketplace.seller_transfers
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  p_row.status := 'permanently_failed';
-  p_row.next_retry_at := null;
-  p_row.parked_reason := null;
-  p_row.failure_code := p_code;
-  p_row.failure_message := left(p_message, 1000);
-  return p_row;
-end
-$$;
-
-comment on function marketplace._give_up_row(marketplace.seller_transfers, text, text) is
-  'The row permanently failed, saying why.';
+-- What a verdict does to a row. A pure decision: it is handed the row and returns what the row becomes; nothing is
+-- written here.
 
 create or replace function marketplace._settle_reversal(
   p_row marketplace.seller_transfers, p_outcome marketplace.stripe_outcome, p_verdict text, p_now timestamptz
@@ -130,26 +91,3 @@ $$;
 comment on function marketplace._settle_reversal(
   marketplace.seller_transfers, marketplace.stripe_outcome, text, timestamptz
 ) is 'What a reversal becomes by the outcome of its call: the whole effect of each verdict on its row.';
-
-create or replace function marketplace._reversed_row(
-  p_row marketplace.seller_transfers, p_stripe_reversal_id text, p_message text
-)
-returns marketplace.seller_transfers
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  p_row.status := 'reversed';
-  p_row.stripe_reversal_id := p_stripe_reversal_id;
-  p_row.next_retry_at := null;
-  p_row.parked_reason := null;
-  p_row.failure_code := case when p_message is not null then 'already_reversed' end;
-  p_row.failure_message := left(p_message, 1000);
-  p_row.call_unknown := false;
-  return p_row;
-end
-$$;
-
-comment on function marketplace._reversed_row(marketplace.seller_transfers, text, text) is
-  'The row reversed: by a reversal of ours, or elsewhere as the message says.';

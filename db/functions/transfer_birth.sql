@@ -140,4 +140,3 @@ $$;
 
 comment on function marketplace._insert_transfer(text, text, text, text, text, bigint, text, text, text) is
   'A new row, pending or completed, at once taken back if the order''s refund has been requested. Raises ST003 for a taken key or id.';
-

@@ -57,7 +57,8 @@ comment on constraint fk_reversal_request_lines_request on marketplace.reversal_
 comment on constraint fk_reversal_request_lines_transfer on marketplace.reversal_request_lines is 'Of a transfer that exists.';
 comment on constraint chk_line_adds_up on marketplace.reversal_request_lines is 'Asked is met or unmet, to the minor unit.';
 
--- NOT VALID first, so that a table with a past is locked for an instant only; validating takes no lock that stops writers.
+-- NOT VALID first, so that a table with a past is locked for an instant only; validating takes no lock that stops
+-- writers.
 do $$
 begin
   if not exists (

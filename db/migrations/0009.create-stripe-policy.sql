@@ -16,7 +16,8 @@ create table if not exists marketplace.retry_policy (
     verdict in ('configuration', 'insufficient_balance', 'throttled', 'transient', 'accepted', 'unknown')
   ),
   constraint chk_delays_grow check (
-    base_delay > interval '0' and factor between 1 and 10 and max_delay >= base_delay and max_delay <= interval '30 days'
+    base_delay > interval '0' and factor between 1 and 10
+    and max_delay >= base_delay and max_delay <= interval '30 days'
   ),
   constraint chk_jitter_is_a_fraction check (jitter between 0 and 1),
   constraint chk_slow_is_whole check (
@@ -115,11 +116,16 @@ values
   (130, 403, null, 'account_invalid', null, 'configuration', 'The key may not act for the account.'),
   (140, 403, null, null, 'key .*(permission|does not have the required)', 'configuration',
    'A restricted key that lacks a permission.'),
-  (200, 404, null, 'resource_missing', null, 'not_found', 'Stripe does not know the transfer: no retry will change that.'),
-  (300, 400, 'idempotency_error', null, null, 'conflict', 'The key was used with other parameters: a person must look.'),
-  (400, 400, null, 'balance_insufficient', null, 'insufficient_balance', 'The seller''s balance does not cover it yet.'),
-  (410, 400, null, 'insufficient_funds', null, 'insufficient_balance', 'The seller''s balance does not cover it yet.'),
-  (500, 400, 'invalid_request_error', null, '\malready\s+(been\s+)?((fully|completely|entirely)\s+)?reversed\M', 'already_reversed',
+  (200, 404, null, 'resource_missing', null, 'not_found',
+   'Stripe does not know the transfer: no retry will change that.'),
+  (300, 400, 'idempotency_error', null, null, 'conflict',
+   'The key was used with other parameters: a person must look.'),
+  (400, 400, null, 'balance_insufficient', null, 'insufficient_balance',
+   'The seller''s balance does not cover it yet.'),
+  (410, 400, null, 'insufficient_funds', null, 'insufficient_balance',
+   'The seller''s balance does not cover it yet.'),
+  (500, 400, 'invalid_request_error', null,
+   '\malready\s+(been\s+)?((fully|completely|entirely)\s+)?reversed\M', 'already_reversed',
    'The whole transfer is back already. Partially reversed is not, and a refunded charge is not a reversed transfer.'),
   (600, 429, null, null, null, 'throttled', 'Too many calls, or a parallel one on the same transfer.'),
   (610, 409, null, null, null, 'throttled', 'A request with this key is still under way.')

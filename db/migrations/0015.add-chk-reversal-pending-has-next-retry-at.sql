@@ -1,7 +1,7 @@
 -- A reversal without a next try is invisible to every claim: money never taken back, in silence.
 --
--- NOT VALID: new rows are held to the rule from here on, whatever the table holds from before; the deploy does not depend on
--- a clean table, and the lock lasts an instant. The next migration validates it.
+-- NOT VALID: new rows are held to the rule from here on, whatever the table holds from before; the deploy does not
+-- depend on a clean table, and the lock lasts an instant. The next migration validates it.
 -- depends: 0014.bind-guards
 
 do $$

@@ -1,5 +1,6 @@
--- Holds the old rows to the rule as well, and never fails: a failing migration would stop every later one. Rows that break
--- it are named in a warning; `seller-transfers migrate` tries again each time, `seller-transfers status` shows it until done.
+-- Holds the old rows to the rule as well, and never fails: a failing migration would stop every later one. Rows that
+-- break it are named in a warning; `seller-transfers migrate` tries again each time, `seller-transfers status` shows
+-- it until done.
 -- depends: 0015.add-chk-reversal-pending-has-next-retry-at
 
 do $$

@@ -1,0 +1,98 @@
+-- The few things that can become of a row, each in one place; written by settle.sql's decisions.
+
+create or replace function marketplace._next_generation(p_row marketplace.seller_transfers, p_now timestamptz)
+returns marketplace.seller_transfers
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Stripe stores a 400 under its key and replays it: only another key is another try. The refusal was definitive, so
+  -- the key before cannot move money any more.
+  p_row.call_generation := p_row.call_generation + 1;
+  p_row.call_params := null;
+  p_row.call_minted_at := p_now;
+  p_row.call_replayed := false;
+  p_row.call_unknown := false;
+  return p_row;
+end
+$$;
+
+comment on function marketplace._next_generation(marketplace.seller_transfers, timestamptz) is
+  'The row with a new key to be made.';
+
+create or replace function marketplace._give_up_row(p_row marketplace.seller_transfers, p_code text, p_message text)
+returns marketplace.seller_transfers
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  p_row.status := 'permanently_failed';
+  p_row.next_retry_at := null;
+  p_row.parked_reason := null;
+  p_row.failure_code := p_code;
+  p_row.failure_message := left(p_message, 1000);
+  return p_row;
+end
+$$;
+
+comment on function marketplace._give_up_row(marketplace.seller_transfers, text, text) is
+  'The row permanently failed, saying why.';
+
+create or replace function marketplace._reversed_row(
+  p_row marketplace.seller_transfers, p_stripe_reversal_id text, p_message text
+)
+returns marketplace.seller_transfers
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  p_row.status := 'reversed';
+  p_row.stripe_reversal_id := p_stripe_reversal_id;
+  p_row.next_retry_at := null;
+  p_row.parked_reason := null;
+  p_row.failure_code := case when p_message is not null then 'already_reversed' end;
+  p_row.failure_message := left(p_message, 1000);
+  p_row.call_unknown := false;
+  return p_row;
+end
+$$;
+
+comment on function marketplace._reversed_row(marketplace.seller_transfers, text, text) is
+  'The row reversed: by a reversal of ours, or elsewhere as the message says.';
+
+create or replace function marketplace._write_settled(p_row marketplace.seller_transfers)
+returns void
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  update marketplace.seller_transfers
+  set
+    status = p_row.status,
+    stripe_reversal_id = p_row.stripe_reversal_id,
+    parked_reason = p_row.parked_reason,
+    failure_code = p_row.failure_code,
+    failure_message = p_row.failure_message,
+    next_retry_at = p_row.next_retry_at,
+    retry_count = p_row.retry_count,
+    streak = p_row.streak,
+    streak_verdict = p_row.streak_verdict,
+    streak_since = p_row.streak_since,
+    lease_token = p_row.lease_token,
+    leased_at = p_row.leased_at,
+    lease_expires_at = p_row.lease_expires_at,
+    leased_by = p_row.leased_by,
+    lease_action = p_row.lease_action,
+    call_generation = p_row.call_generation,
+    call_params = p_row.call_params,
+    call_minted_at = p_row.call_minted_at,
+    call_last_sent_at = p_row.call_last_sent_at,
+    call_replayed = p_row.call_replayed,
+    call_unknown = p_row.call_unknown
+  where id = p_row.id
+$$;
+
+comment on function marketplace._write_settled(marketplace.seller_transfers) is
+  'Writes the columns that an outcome may change.';
