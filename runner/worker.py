@@ -24,6 +24,7 @@ from runner.settings import Settings
 _IDLE_FLOOR_SECONDS = 0.05
 _NOT_SENT_SECONDS = 1.0
 _REPORT_LIMIT = 100
+_LAST_REPORT_SECONDS = 5.0
 _BACKOFF_FIRST_SECONDS = 0.1
 _BACKOFF_LAST_SECONDS = 5.0
 
@@ -70,6 +71,11 @@ class Worker:
                 _log.info("stopping: finishing calls in flight", calls=len(self._calls))
                 await asyncio.wait(self._calls)
         finally:
+            # Calls are left only if something went wrong: a cancelled one still has an outcome to report.
+            for call in self._calls:
+                call.cancel()
+            if self._calls:
+                await asyncio.wait(self._calls, timeout=_LAST_REPORT_SECONDS)
             for task in (listener, reporter, *self._calls):
                 task.cancel()
             await asyncio.gather(listener, reporter, *self._calls, return_exceptions=True)

@@ -1,0 +1,206 @@
+"""What the environment says: read once, checked, and never printed with its secrets."""
+
+import ipaddress
+import os
+import re
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+
+from runner.clean import safe_text
+
+# The part of a lease that one call may take. The rest is for what happens around the call while the lease
+# runs: the claim's way back, a free slot, and the report of the outcome, perhaps to a database that is just
+# being restarted. A report that comes later is kept, but by then another worker has the row.
+CALL_SHARE_OF_LEASE = 0.75
+
+_PREFIX = "SELLER_TRANSFERS_"
+_BARE_FIELDS = ("database_url", "stripe_api_key")  # these go by the ecosystem's names
+_STRIPE_FIELDS = ("stripe_api_key", "stripe_api_base")
+_STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[A-Za-z0-9_]{1,240}")
+_LIVE_KEY = re.compile(r"[sr]k_live_")
+_WORKER_LIMIT = 120
+
+
+class BadSettings(Exception):
+    """The environment cannot be used; the text has a line per variable: what is wrong and what to set."""
+
+
+def _variable(field: str) -> str:
+    return field.upper() if field in _BARE_FIELDS else _PREFIX + field.upper()
+
+
+def _default_worker() -> str:
+    """Name this process so that a person finds it and no other has its name, also when a pid comes back."""
+    host = re.sub(r"[^!-~]", "?", socket.gethostname())[:80]
+    return f"{host}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def _default_log_format() -> Literal["console", "json"]:
+    return "console" if sys.stderr.isatty() else "json"
+
+
+class Settings(BaseModel):
+    """The settings of one process, made by `load_settings`; a description says what to set."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=_variable, validate_default=True)
+
+    database_url: SecretStr = Field(
+        description="a URL such as postgresql://user:password@host:5432/name, or a conninfo (host=… dbname=…)"
+    )
+    # Empty when the command has nothing to do with Stripe.
+    stripe_api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="a secret or restricted key: sk_test_…, rk_test_…, sk_live_… or rk_live_…",
+    )
+    stripe_api_base: str | None = Field(
+        default=None,
+        description="https://host (with a test key), http://127.0.0.1:port, or leave it out for Stripe",
+    )
+    slots: Annotated[int, Field(ge=1, le=200)] = Field(
+        default=16, description="the number of calls in flight at once, 1 to 200"
+    )
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
+        default=60, description="the seconds a worker keeps a row to itself, 1 to 3600"
+    )
+    call_deadline_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
+        default=30, description="the seconds one call may take, 0.1 to 600, and at most 3/4 of the lease"
+    )
+    poll_seconds: Annotated[float, Field(ge=0.1, le=300)] = Field(
+        default=5, description="the idle seconds after which to look for work, 0.1 to 300"
+    )
+    worker: str = Field(
+        default_factory=_default_worker,
+        description=f"a name no other running worker has, at most {_WORKER_LIMIT} printable characters",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="debug, info, warning or error"
+    )
+    log_format: Literal["console", "json"] = Field(default_factory=_default_log_format, description="console or json")
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr) -> SecretStr:
+        try:
+            conninfo_to_dict(url.get_secret_value())
+        except (psycopg.ProgrammingError, UnicodeError):
+            # libpq's own words would repeat the whole of it, password included.
+            raise ValueError(
+                "it cannot be read as a PostgreSQL URL or conninfo (special characters in a URL's password"
+                " must be percent-encoded)"
+            ) from None
+        return url
+
+    @field_validator("stripe_api_key")
+    @classmethod
+    def _is_stripe_key(cls, key: SecretStr) -> SecretStr:
+        text = key.get_secret_value()
+        if text.startswith("pk_"):
+            raise ValueError("it is a publishable key, which cannot move money")
+        if text and not _STRIPE_KEY.fullmatch(text):
+            raise ValueError("it does not look like a Stripe key")
+        return key
+
+    @field_validator("stripe_api_base")
+    @classmethod
+    def _is_safe_base(cls, base: str | None, info: ValidationInfo) -> str | None:
+        if base is None:
+            return None
+        scheme, authority, loopback = _split_base(base)
+        key = info.data.get("stripe_api_key")
+        if not loopback and key is not None and _LIVE_KEY.match(key.get_secret_value()):
+            raise ValueError(f"{authority} is not this machine, and a live key is only for Stripe")
+        if not loopback and scheme != "https":
+            raise ValueError("without https the key would cross the network in the clear")
+        # Put together anew, so that no later reader of the URL can take another part of it for the host.
+        return f"{scheme}://{authority}"
+
+    @field_validator("call_deadline_seconds")
+    @classmethod
+    def _leaves_time_for_the_report(cls, deadline: float, info: ValidationInfo) -> float:
+        lease = info.data.get("lease_seconds")
+        if lease is not None and deadline > lease * CALL_SHARE_OF_LEASE:
+            raise ValueError(
+                f"{deadline:g} s are more than 3/4 of the lease ({_variable('lease_seconds')}, {lease:g} s);"
+                " the rest is needed to report what came of the call"
+            )
+        return deadline
+
+    @field_validator("worker")
+    @classmethod
+    def _is_a_short_name(cls, worker: str) -> str:
+        if not worker.isprintable() or len(worker) > _WORKER_LIMIT:
+            raise ValueError("it is too long or holds characters that cannot be shown")
+        return worker
+
+    @field_validator("log_level", "log_format", mode="before")
+    @classmethod
+    def _in_any_case(cls, choice: str) -> str:
+        return choice.lower()
+
+
+def load_settings(environ: Mapping[str, str], *, need_stripe: bool) -> Settings:
+    """Read and check the settings in `environ`; blank counts as not set.
+
+    Without `need_stripe` the Stripe variables are not even read. Raises BadSettings.
+    """
+    given = {name: text.strip() for name, text in environ.items() if text.strip()}
+    lines: list[str] = []
+    if not need_stripe:
+        for field in _STRIPE_FIELDS:
+            given.pop(_variable(field), None)
+    elif "STRIPE_API_KEY" not in given:
+        lines.append(_line("stripe_api_key", "it is not set"))
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            field = _field(str(problem["loc"][0]))
+            lines.append(_line(field, _in_words(problem["type"], problem["msg"], given.get(_variable(field)))))
+    if lines:
+        raise BadSettings("\n".join(lines))
+    return settings
+
+
+def _line(field: str, problem: str) -> str:
+    return f"{_variable(field)}: {problem}. Set it to {Settings.model_fields[field].description}."
+
+
+def _field(location: str) -> str:
+    """Give the field's name for the alias or name by which pydantic reports it."""
+    return next(field for field in Settings.model_fields if location in (field, _variable(field)))
+
+
+def _in_words(kind: str, message: str, value: str | None) -> str:
+    if kind == "missing":
+        return "it is not set"
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    # What is left are the numbers and choices: nothing secret, and the value says most.
+    return f"{safe_text(value or '', 60)!r} will not do"
+
+
+def _split_base(base: str) -> tuple[str, str, bool]:
+    """Give scheme, host with port, and whether that is this machine; ValueError if there is more or less."""
+    try:
+        url = urlsplit(base)
+        port = url.port
+    except ValueError:
+        raise ValueError("it is not a URL") from None
+    host = url.hostname or ""
+    extras = url.path not in ("", "/") or url.query or url.fragment or "@" in url.netloc
+    if url.scheme not in ("http", "https") or extras or not re.fullmatch(r"[a-z0-9.:-]+", host):
+        raise ValueError("it is not just http(s)://host or http(s)://host:port")
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    authority = f"[{host}]" if ":" in host else host
+    return url.scheme, authority if port is None else f"{authority}:{port}", loopback
