@@ -72,6 +72,7 @@ begin
     return 'unknown';
   end if;
   if p_taken
+    or p_transfer.stripe_reversal_id <> v_object ->> 'id'
     or v_object -> 'amount' is distinct from p_transfer.call_params -> 'amount'
     or v_object ->> 'currency' is distinct from p_transfer.currency
     or v_object ->> 'transfer' is distinct from p_transfer.stripe_transfer_id then

@@ -81,7 +81,8 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if p_known.stripe_transfer_id is not distinct from p_stripe_transfer_id and p_known.completed_at is not null then
+  if p_known.completed_at is not null
+    and (p_stripe_transfer_id is null or p_stripe_transfer_id = p_known.stripe_transfer_id) then
     return;
   end if;
   -- What the row does not say yet may be added; the guards refuse the rest. A pending row is one the app announced and
