@@ -12,11 +12,19 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select format('reversal:%s:%s:%s:%s', p_database_id, p_stripe_transfer_id, p_reversal_request_id, p_part)
+  -- A header takes neither every character nor every length, and metadata no more than 500: what does not fit goes in
+  -- as its SHA-256.
+  select case
+    when length(i.whole) <= 200 and i.whole ~ '^[!-~]+$' then i.whole
+    else 'reversal:' || encode(sha256(convert_to(i.whole, 'UTF8')), 'hex')
+  end
+  from (
+    values (format('reversal:%s:%s:%s:%s', p_database_id, p_stripe_transfer_id, p_reversal_request_id, p_part))
+  ) as i (whole)
 $$;
 
 comment on function marketplace._reversal_identity(uuid, text, text, integer) is
-  'Identity of a reversal: database, transfer, request, part. Also in the reversal''s metadata at Stripe.';
+  'Identity of a reversal: database, transfer, request, part; at most 200 printable ASCII characters. Also in the reversal''s metadata at Stripe.';
 
 create or replace function marketplace._idempotency_key(p_identity text, p_generation integer)
 returns text
@@ -24,11 +32,7 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  -- A header takes neither every character nor every length: what does not fit goes in as its SHA-256.
-  select case
-    when length(p_identity) <= 200 and p_identity ~ '^[!-~]+$' then p_identity
-    else split_part(p_identity, ':', 1) || ':' || encode(sha256(convert_to(p_identity, 'UTF8')), 'hex')
-  end || ':' || p_generation
+  select p_identity || ':' || p_generation
 $$;
 
 comment on function marketplace._idempotency_key(text, integer) is

@@ -17,6 +17,7 @@ as $$
 declare
   v_now timestamptz;
   v_control marketplace.stripe_control;
+  v_lease_seconds double precision := extract(epoch from p_lease);
   v_ids bigint[];
 begin
   perform marketplace._require_claim_arguments(p_worker, p_limit, p_lease);
@@ -33,9 +34,6 @@ begin
   if v_ids = '{}' then
     return;
   end if;
-  if v_control.paused_by = 'verdict' then
-    perform marketplace._schedule_probe(v_now);
-  end if;
   perform marketplace._note_lost_leases(v_ids, v_now);
   perform marketplace._refuse_without_transfer_id(v_ids);
 
@@ -45,7 +43,7 @@ begin
       set
         lease_token = gen_random_uuid(),
         leased_at = v_now,
-        lease_expires_at = v_now + p_lease,
+        lease_expires_at = v_now + make_interval(secs => v_lease_seconds),
         leased_by = p_worker,
         lease_action = 'reverse',
         call_params = coalesce(t.call_params, marketplace._reversal_params(t, v_control.database_id))
@@ -53,13 +51,16 @@ begin
       returning t.*
     )
     select
-      l.id, l.lease_action, l.lease_token, extract(epoch from p_lease)::double precision,
+      l.id, l.lease_action, l.lease_token, v_lease_seconds,
       l.stripe_transfer_id, l.stripe_reversal_id, (l.call_params ->> 'amount')::bigint, l.currency,
       l.destination_account, l.source_charge, null::text,
       marketplace._current_key(l),
       l.call_params -> 'metadata'
     from leased as l
     order by l.next_retry_at, l.id;
+  if found and v_control.paused_by = 'verdict' then
+    perform marketplace._schedule_probe(v_now);
+  end if;
 end
 $$;
 
@@ -83,7 +84,8 @@ begin
     raise exception 'p_limit is %', p_limit
       using errcode = 'invalid_parameter_value', hint = 'Pass 1 to 1000.', column = 'p_limit';
   end if;
-  if p_lease not between interval '1 millisecond' and interval '1 hour' then
+  -- In seconds: to a calendar, months and days are not always the same.
+  if extract(epoch from p_lease) not between 0.001 and 3600 then
     raise exception 'p_lease is %', p_lease
       using errcode = 'invalid_parameter_value',
             hint = 'Pass a lease of at most one hour, longer than a call may take.', column = 'p_lease';

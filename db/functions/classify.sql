@@ -19,7 +19,8 @@ begin
       using errcode = case when p_action is null then 'null_value_not_allowed' else 'invalid_parameter_value' end,
             hint = 'Pass the action of the call: reverse.', column = 'p_action';
   end if;
-  if p_http_status is null or p_error_type is null or p_http_status not in (400, 401, 402, 403, 404, 409, 429) then
+  if p_http_status is null or p_http_status not in (400, 401, 402, 403, 404, 409, 429)
+    or coalesce(btrim(p_error_type), '') = '' then
     return 'unknown';
   end if;
 
@@ -68,12 +69,12 @@ begin
   -- An answer that is about something else says nothing; one that is about a reversal, but not the one asked for, says
   -- that something is wrong which no retry mends.
   if v_object ->> 'object' is distinct from 'transfer_reversal'
-    or v_object ->> 'id' is null or v_object ->> 'id' !~ '^trr_[A-Za-z0-9]+$' then
+    or coalesce(v_object ->> 'id', '') !~ '^trr_[A-Za-z0-9]{1,250}$' then
     return 'unknown';
   end if;
   if p_taken
     or p_transfer.stripe_reversal_id <> v_object ->> 'id'
-    or v_object -> 'amount' is distinct from p_transfer.call_params -> 'amount'
+    or v_object -> 'amount' is distinct from to_jsonb(p_transfer.amount)
     or v_object ->> 'currency' is distinct from p_transfer.currency
     or v_object ->> 'transfer' is distinct from p_transfer.stripe_transfer_id then
     return 'mismatch';

@@ -74,7 +74,8 @@ begin
     lease_token = null, leased_at = null, lease_expires_at = null, leased_by = null, lease_action = null,
     failure_code = 'missing_transfer_id',
     failure_message = 'The transfer was recorded without its Stripe id: no reversal can be asked for.'
-  where id = any (p_ids) and stripe_transfer_id is null;
+  -- Not "is null", which would be looked up among all rows without an id instead of among these.
+  where id = any (p_ids) and coalesce(stripe_transfer_id, '') = '';
 end
 $$;
 

@@ -29,7 +29,7 @@ as $$
     p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
   from (values (true)) as one
   left join marketplace.transfer_attempts as lost
-    on lost.lease_token = p_outcome.lease_token and lost.kind = 'lost_lease'
+    on lost.transfer_id = p_row.id and lost.lease_token = p_outcome.lease_token and lost.kind = 'lost_lease'
   on conflict on constraint uq_transfer_attempts_lease_token_kind do nothing
 $$;
 
@@ -59,7 +59,7 @@ begin
 
   select * into v_known
   from marketplace.transfer_attempts as a
-  where a.lease_token = p_outcome.lease_token and a.kind <> 'lost_lease'
+  where a.transfer_id = p_outcome.id and a.lease_token = p_outcome.lease_token and a.kind <> 'lost_lease'
   order by a.facts_sha256 = p_outcome.facts_sha256 desc
   limit 1;
   if v_known.facts_sha256 = p_outcome.facts_sha256 then
@@ -87,6 +87,10 @@ begin
   perform marketplace._keep_attempt(
     p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_verdict, 'applied', p_now);
   v_settled := marketplace._settle_reversal(v_row, p_outcome, v_verdict, p_now);
+  if v_verdict = 'configuration' and marketplace._is_at_fault(v_row.id, p_outcome.http_status) then
+    v_settled.parked_reason := left(
+      'configuration: other transfers succeed, this one is refused. ' || v_settled.failure_message, 1000);
+  end if;
   perform marketplace._write_settled(v_settled);
   return (v_row.id, 'applied', v_verdict, v_settled.status, v_settled.next_retry_at)::marketplace.recorded_outcome;
 end
@@ -122,7 +126,9 @@ begin
     v_result := marketplace._record_reversal_outcome(v_outcome, v_now);
     if v_result.result = 'applied' then
       v_tokens := v_tokens || v_outcome.lease_token;
-      if v_result.verdict = 'configuration' then
+      if v_result.verdict = 'configuration' and not exists (
+        select from marketplace.seller_transfers as t where t.id = v_result.id and t.parked_reason is not null
+      ) then
         v_refusal := coalesce(v_outcome.error_message, 'Stripe refused the key or the account.');
       end if;
     end if;
@@ -131,10 +137,7 @@ begin
   perform marketplace._give_reason(v_before);
 
   if exists (select from marketplace.stripe_control as c where c.paused_by = 'verdict') then
-    perform marketplace._lift_pause_by_verdict((
-      select max(a.started_at) from marketplace.transfer_attempts as a
-      where a.lease_token = any (v_tokens) and a.kind = 'call' and a.http_status is not null
-        and a.verdict <> 'configuration'));
+    perform marketplace._lift_pause_by_verdict(v_tokens, v_now);
   end if;
   if v_refusal is not null then
     perform marketplace._pause_by_verdict(v_refusal, v_now);

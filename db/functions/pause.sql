@@ -77,23 +77,54 @@ $$;
 comment on function marketplace._schedule_probe(timestamptz) is
   'Notes that a trial call was claimed, and when the next one may be.';
 
-create or replace function marketplace._lift_pause_by_verdict(p_leased_after timestamptz)
+create or replace function marketplace._lift_pause_by_verdict(p_tokens uuid[], p_now timestamptz)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_answer record;
 begin
   -- Only an answer to a call that was claimed after the pause began shows that the trouble is over.
+  select a.transfer_id, a.verdict into v_answer
+  from marketplace.transfer_attempts as a
+  cross join marketplace.stripe_control as c
+  where c.paused_by = 'verdict'
+    and a.lease_token = any (p_tokens) and a.kind = 'call' and a.disposition = 'applied'
+    and a.http_status is not null and a.verdict <> 'configuration'
+    and a.started_at > c.paused_at
+  order by a.verdict = 'succeeded' desc
+  limit 1;
+  if not found then
+    return;
+  end if;
   update marketplace.stripe_control
   set
     paused_at = null, paused_by = null, paused_by_user = null, pause_reason = null,
-    probe_at = null, probe_count = 0
-  where paused_by = 'verdict' and paused_at < p_leased_after;
-  if found then
-    perform pg_notify('seller_transfers_due', '');
-  end if;
+    probe_at = null, probe_count = 0,
+    proven_at = case v_answer.verdict when 'succeeded' then p_now else proven_at end,
+    proven_by = case v_answer.verdict when 'succeeded' then v_answer.transfer_id else proven_by end
+  where paused_by = 'verdict';
+  perform pg_notify('seller_transfers_due', '');
 end
 $$;
 
-comment on function marketplace._lift_pause_by_verdict(timestamptz) is
-  'Ends a pause by verdict that began before the given claim.';
+comment on function marketplace._lift_pause_by_verdict(uuid[], timestamptz) is
+  'Ends a pause by verdict if one of the outcomes just applied under these leases is an answer to a call made during it.';
+
+create or replace function marketplace._is_at_fault(p_transfer_id bigint, p_http_status integer)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  -- A 401 is about the key whichever row it was used for.
+  select p_http_status <> 401 and exists (
+    select from marketplace.stripe_control as c
+    inner join marketplace.transfer_attempts as a on a.transfer_id = p_transfer_id
+    where a.verdict = 'configuration' and a.finished_at < c.proven_at and c.proven_by <> p_transfer_id
+  )
+$$;
+
+comment on function marketplace._is_at_fault(bigint, integer) is
+  'True if the account''s trouble is this row''s own: it was refused for it before, and another row has succeeded since.';

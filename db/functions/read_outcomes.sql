@@ -23,12 +23,24 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
   select case
-    when jsonb_typeof(p_value) = 'number' and p_value::numeric between p_least and p_most then p_value::numeric::integer
+    when jsonb_typeof(p_value) = 'number' and p_value::numeric between p_least and p_most
+      and p_value::numeric = trunc(p_value::numeric) then p_value::numeric::integer
   end
 $$;
 
 comment on function marketplace._read_integer(jsonb, integer, integer) is
-  'The number, if it is one between the bounds; null otherwise.';
+  'The whole number, if it is one between the bounds; null otherwise.';
+
+create or replace function marketplace._read_text(p_value jsonb, p_limit integer)
+returns text
+language sql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+  select case jsonb_typeof(p_value) when 'string' then marketplace._clean_text(p_value #>> '{}', p_limit) end
+$$;
+
+comment on function marketplace._read_text(jsonb, integer) is 'The text, cleaned, if it is one; null otherwise.';
 
 create or replace function marketplace._require_outcomes(p_outcomes jsonb, p_actions text[])
 returns void
@@ -82,10 +94,10 @@ as $$
     -- Not said is not "not sent": only a plain false releases the lease as if nothing had happened.
     o.facts -> 'sent' is distinct from 'false'::jsonb,
     marketplace._read_integer(o.facts -> 'http_status', 100, 599),
-    marketplace._clean_text(o.facts ->> 'error_type', 100),
-    marketplace._clean_text(o.facts ->> 'error_code', 100),
-    marketplace._clean_text(o.facts ->> 'error_message', 1000),
-    marketplace._clean_text(o.facts ->> 'stripe_request_id', 255),
+    marketplace._read_text(o.facts -> 'error_type', 100),
+    marketplace._read_text(o.facts -> 'error_code', 100),
+    marketplace._read_text(o.facts -> 'error_message', 1000),
+    marketplace._read_text(o.facts -> 'stripe_request_id', 255),
     o.facts -> 'replayed' is not distinct from 'true'::jsonb,
     marketplace._read_integer(o.facts -> 'duration_ms', 0, 2147483647),
     case jsonb_typeof(o.facts -> 'object') when 'object' then o.facts -> 'object' end,

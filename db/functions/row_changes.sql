@@ -31,6 +31,7 @@ begin
   p_row.status := 'permanently_failed';
   p_row.next_retry_at := null;
   p_row.parked_reason := null;
+  p_row.call_unknown := false;
   p_row.failure_code := p_code;
   p_row.failure_message := left(p_message, 1000);
   return p_row;

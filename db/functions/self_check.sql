@@ -46,7 +46,9 @@ as $$
     ('_100_refuse_truncate', 'transfer_status_log'), ('_100_refuse_change', 'transfer_attempts'),
     ('_100_refuse_truncate', 'transfer_attempts'), ('_100_refuse_change', 'reversal_requests'),
     ('_100_refuse_truncate', 'reversal_requests'), ('_100_refuse_delete', 'reversal_request_lines'),
-    ('_100_refuse_truncate', 'reversal_request_lines')
+    ('_100_refuse_truncate', 'reversal_request_lines'), ('_100_refuse_change', 'stripe_control'),
+    ('_100_refuse_delete', 'stripe_control'), ('_100_refuse_truncate', 'stripe_control'),
+    ('_100_refuse_delete', 'retry_policy'), ('_100_refuse_truncate', 'retry_policy')
   ) as w (trigger, relation)
   where not exists (
     select from pg_catalog.pg_trigger as g

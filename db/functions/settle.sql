@@ -11,7 +11,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row marketplace.seller_transfers := p_row;
-  v_message text := coalesce(p_outcome.error_message, format('Stripe answered with HTTP %s.', p_outcome.http_status));
+  v_message text := coalesce(
+    p_outcome.error_message, 'Stripe answered with HTTP ' || p_outcome.http_status || '.', 'No answer came from Stripe.');
   v_policy marketplace.retry_policy;
 begin
   v_row.lease_token := null;
@@ -37,7 +38,12 @@ begin
   else
     v_row.streak := 1;
     v_row.streak_verdict := p_verdict;
-    v_row.streak_since := p_now;
+    -- A reversal that Stripe holds, and then drops, waits for the same balance: the waiting time goes on.
+    if p_row.streak_verdict in ('accepted', 'insufficient_balance') and p_verdict in ('accepted', 'insufficient_balance') then
+      v_row.streak_since := p_row.streak_since;
+    else
+      v_row.streak_since := p_now;
+    end if;
   end if;
   v_row.failure_code := coalesce(p_outcome.error_code, p_verdict);
   v_row.failure_message := v_message;

@@ -68,13 +68,13 @@ as $$
 begin
   raise exception '% of %.% is refused', tg_op, tg_table_schema, tg_table_name
     using errcode = 'ST002',
-          hint = 'Records of money are kept as they were written; nothing is deleted or truncated, and logs are not changed.',
+          hint = 'What money depends on is kept as it was written: nothing is deleted or truncated, and logs and identities are not changed.',
           schema = tg_table_schema, table = tg_table_name;
 end
 $$;
 
 comment on function marketplace.tg_records__refuse_change() is
-  'Refuses what it is bound to: DELETE and TRUNCATE of records, UPDATE of logs (ST002).';
+  'Refuses what it is bound to: DELETE and TRUNCATE of records, UPDATE of logs and of the database''s identity (ST002).';
 
 create or replace function marketplace.tg_seller_transfers__log_status()
 returns trigger

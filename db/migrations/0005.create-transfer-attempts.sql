@@ -25,7 +25,8 @@ create table if not exists marketplace.transfer_attempts (
   constraint pk_transfer_attempts primary key (id),
   constraint fk_transfer_attempts_transfer
     foreign key (transfer_id) references marketplace.seller_transfers (id),
-  constraint uq_transfer_attempts_lease_token_kind unique (lease_token, kind),
+  -- The transfer is in it, so that a report with another row's token takes nothing from that row.
+  constraint uq_transfer_attempts_lease_token_kind unique (lease_token, kind, transfer_id),
   constraint chk_attempt_kind_is_known check (kind in ('call', 'not_sent', 'lost_lease', 'second_report')),
   constraint chk_attempt_disposition_is_known check (disposition in ('applied', 'stale', 'late')),
   constraint chk_attempt_texts_are_bounded check (

@@ -10,6 +10,8 @@ create table if not exists marketplace.stripe_control (
   pause_reason text,
   probe_at timestamptz,
   probe_count integer not null default 0,
+  proven_at timestamptz,
+  proven_by bigint,
   constraint pk_stripe_control primary key (singleton),
   constraint chk_stripe_control_is_one_row check (singleton),
   constraint chk_pause_is_whole check (
@@ -19,7 +21,8 @@ create table if not exists marketplace.stripe_control (
   ),
   constraint chk_probe_belongs_to_a_pause_by_verdict check (
     (probe_at is not null) = coalesce(paused_by = 'verdict', false) and probe_count >= 0
-  )
+  ),
+  constraint chk_proof_is_whole check (num_nulls(proven_at, proven_by) in (0, 2))
 );
 
 comment on table marketplace.stripe_control is 'One row: who this database is at Stripe, and whether calls are made at all. Every claim locks it first.';
@@ -31,9 +34,12 @@ comment on column marketplace.stripe_control.paused_by_user is 'The session_user
 comment on column marketplace.stripe_control.pause_reason is 'Why, in words.';
 comment on column marketplace.stripe_control.probe_at is 'When the next trial call may be claimed; only in a pause by verdict.';
 comment on column marketplace.stripe_control.probe_count is 'Trial calls since the pause began: the time between them grows with it.';
+comment on column marketplace.stripe_control.proven_at is 'When a trial call last succeeded and ended a pause by verdict: the key was good then.';
+comment on column marketplace.stripe_control.proven_by is 'The transfer of that call. Another one that is refused for the key before and after is itself at fault.';
 comment on constraint pk_stripe_control on marketplace.stripe_control is 'One row.';
 comment on constraint chk_stripe_control_is_one_row on marketplace.stripe_control is 'One row.';
 comment on constraint chk_pause_is_whole on marketplace.stripe_control is 'A pause says since when, by whom and why.';
+comment on constraint chk_proof_is_whole on marketplace.stripe_control is 'A proof has a time and a transfer.';
 comment on constraint chk_probe_belongs_to_a_pause_by_verdict on marketplace.stripe_control is 'A person''s pause is not probed.';
 
 insert into marketplace.stripe_control default values

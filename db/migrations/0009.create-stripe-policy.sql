@@ -125,8 +125,10 @@ values
   (410, 400, null, 'insufficient_funds', null, 'insufficient_balance',
    'The seller''s balance does not cover it yet.'),
   (500, 400, 'invalid_request_error', null,
-   '\malready\s+(been\s+)?((fully|completely|entirely)\s+)?reversed\M', 'already_reversed',
-   'The whole transfer is back already. Partially reversed is not, and a refunded charge is not a reversed transfer.'),
+   '(^|[.:;]\s*)((this|the)\s+)?(transfer(\s+tr_\w+)?|it)\s+((is|was|has)\s+)?'
+   '(already\s+(been\s+)?((fully|completely|entirely)\s+)?reversed|been\s+(fully\s+)?reversed\s+already)\s*([.!]|$)',
+   'already_reversed',
+   'The whole transfer is back already. A part of it, or the charge, is another matter: the money is with the seller.'),
   (600, 429, null, null, null, 'throttled', 'Too many calls, or a parallel one on the same transfer.'),
   (610, 409, null, null, null, 'throttled', 'A request with this key is still under way.')
 on conflict on constraint pk_stripe_error_rules do nothing;

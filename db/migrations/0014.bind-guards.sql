@@ -87,6 +87,29 @@ create or replace trigger _100_refuse_truncate
 before truncate on marketplace.reversal_request_lines
 for each statement execute function marketplace.tg_records__refuse_change();
 
+-- Under another identity every open reversal would go out under a key that Stripe has not seen.
+create or replace trigger _100_refuse_change
+before update on marketplace.stripe_control
+for each row when (OLD.database_id is distinct from NEW.database_id)
+execute function marketplace.tg_records__refuse_change();
+
+create or replace trigger _100_refuse_delete
+before delete on marketplace.stripe_control
+for each row execute function marketplace.tg_records__refuse_change();
+
+create or replace trigger _100_refuse_truncate
+before truncate on marketplace.stripe_control
+for each statement execute function marketplace.tg_records__refuse_change();
+
+-- Without its schedule a row would be due again at once, and a pause would have no trial call.
+create or replace trigger _100_refuse_delete
+before delete on marketplace.retry_policy
+for each row execute function marketplace.tg_records__refuse_change();
+
+create or replace trigger _100_refuse_truncate
+before truncate on marketplace.retry_policy
+for each statement execute function marketplace.tg_records__refuse_change();
+
 do $$
 declare
   v_trigger record;
