@@ -5,6 +5,7 @@ functions only when a migration was pending, keeps its lock row when it is kille
 URL with several hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,8 @@ from runner.schema import db_folder, migration_ids
 
 # Any constant will do, as long as every release has the same.
 _LOCK = 0x5E11E12
-_LOCK_WAIT = "10s"
+_LOCK_WAIT_SECONDS = 10.0
+_LOCK_POLL_SECONDS = 0.1
 _OLDEST_SERVER = 140000
 # yoyo rolls back where nothing was begun; PostgreSQL warns of it.
 _NO_TRANSACTION = "25P01"
@@ -48,25 +50,12 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
 
     def connect(self, dburi: Any) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self.conninfo, autocommit=True, application_name="seller-transfers migrate")
-        connection.add_notice_handler(
-            lambda d: (
-                self.notify(" ".join(filter(None, (d.message_primary, d.message_hint))))
-                if d.severity_nonlocalized == "WARNING" and d.sqlstate != _NO_TRANSACTION
-                else None
-            )
-        )
+        connection.add_notice_handler(_pass_warnings_to(self.notify))
         self.schema = None
         return connection
 
     def list_tables(self, **kwargs: Any) -> list[str]:
         return super().list_tables(**kwargs)  # type: ignore[no-any-return]
-
-
-def pending_migrations(conninfo: str) -> list[str]:
-    """Ids of the migrations that `migrate` would apply, oldest first. Raises psycopg.OperationalError."""
-    backend, migrations = _open(conninfo, lambda _: None)
-    with backend:
-        return [m.id for m in backend.to_apply(migrations)]
 
 
 def migrate(conninfo: str, report: Notify = lambda _: None) -> Migrated:
@@ -80,50 +69,72 @@ def migrate(conninfo: str, report: Notify = lambda _: None) -> Migrated:
     with _our_lock(conninfo) as connection:
         if connection.info.server_version < _OLDEST_SERVER:
             raise MigrationRefused("the server is older than PostgreSQL 14")
-        _refuse_newer(connection)
-        backend, migrations = _open(conninfo, warnings.append)
-        with backend:
-            # We hold the advisory lock, so nobody else is migrating: a row in yoyo's lock table is a dead migrator's.
-            backend.break_lock()
-            with backend.lock():
-                pending = backend.to_apply(migrations)
-                applied = [m.id for m in pending]
-                for migration in pending:
-                    migration.load()  # yoyo itself skips a file it cannot read, in silence
-                    report(f"applying {migration.id}")
-                    _run(lambda m=migration: backend.apply_one(m), f"migration {migration.id}")  # type: ignore[misc]
-                report("loading functions")
-                _run(lambda: backend.run_post_apply(migrations), "loading db/functions")
-        connection.add_notice_handler(lambda d: warnings.append(str(d.message_primary)))
-        connection.execute("SELECT marketplace.validate_constraints()")
+        with _refusing("reading the installed release"):
+            _refuse_newer(connection)
+        backend_class = type(
+            "_BoundBackend", (_Backend,), {"conninfo": conninfo, "notify": staticmethod(warnings.append)}
+        )
+        migrations = yoyo.read_migrations(str(db_folder() / "migrations"))
+        with backend_class(parse_uri("postgresql+psycopg://"), "_yoyo_migration") as backend:
+            applied = _apply(backend, migrations, report)
+        connection.add_notice_handler(_pass_warnings_to(warnings.append))
+        with _refusing("validating constraints"):
+            connection.execute("SELECT marketplace.validate_constraints()")
     return Migrated(applied, list(dict.fromkeys(warnings)))
 
 
-def _run(step: Callable[[], None], what: str) -> None:
+def _apply(backend: Any, migrations: Any, report: Notify) -> list[str]:
+    with _refusing("preparing yoyo's tables"):
+        backend.init_database()
+        # We hold the advisory lock, so no other deploy is migrating: a row in yoyo's lock table is a dead migrator's.
+        backend.break_lock()
+        pending = backend.to_apply(migrations)
+    with backend.lock():
+        applied = [m.id for m in pending]
+        for migration in pending:
+            migration.load()  # yoyo itself skips a file it cannot read, in silence
+            report(f"applying {migration.id}")
+            with _refusing(f"migration {migration.id}"):
+                backend.apply_one(migration)
+        report("loading functions")
+        with _refusing("loading db/functions"):
+            backend.run_post_apply(migrations)
+    return applied
+
+
+@contextmanager
+def _refusing(what: str) -> Iterator[None]:
+    """What the server refuses is a MigrationRefused; that it is gone stays a psycopg.OperationalError."""
     try:
-        step()
-    except psycopg.OperationalError:
-        raise
+        yield
     except psycopg.Error as error:
-        raise MigrationRefused(f"{what} failed and was rolled back: {str(error).splitlines()[0]}") from error
+        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+            raise
+        raise MigrationRefused(f"{what} failed: {str(error).splitlines()[0]}") from error
 
 
-def _open(conninfo: str, notify: Notify) -> tuple[Any, Any]:
-    backend_class = type("_BoundBackend", (_Backend,), {"conninfo": conninfo, "notify": staticmethod(notify)})
-    backend = backend_class(parse_uri("postgresql+psycopg://"), "_yoyo_migration")
-    backend.init_database()
-    return backend, yoyo.read_migrations(str(db_folder() / "migrations"))
+def _pass_warnings_to(notify: Notify) -> Callable[[psycopg.errors.Diagnostic], None]:
+    def handle(notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING" and notice.sqlstate != _NO_TRANSACTION:
+            notify(" ".join(filter(None, (notice.message_primary, notice.message_hint))))
+
+    return handle
 
 
 @contextmanager
 def _our_lock(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection that holds the advisory lock, waiting a bounded time for it."""
     with psycopg.connect(conninfo, autocommit=True, application_name="seller-transfers migrate") as connection:
-        connection.execute(f"SET lock_timeout = '{_LOCK_WAIT}'")
-        try:
-            connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
-        except psycopg.errors.LockNotAvailable as error:
-            raise MigrationRefused(f"another migration is running; it did not end within {_LOCK_WAIT}") from error
+        connection.execute(f"SET lock_timeout = '{_LOCK_WAIT_SECONDS:.0f}s'")
+        # Asked for again and again, not waited for: a statement that waits keeps a snapshot, which the other migrator's
+        # CREATE INDEX CONCURRENTLY would wait for in turn.
+        deadline = time.monotonic() + _LOCK_WAIT_SECONDS
+        while connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
+            if time.monotonic() > deadline:
+                raise MigrationRefused(
+                    f"another migration is running; it did not end within {_LOCK_WAIT_SECONDS:.0f} s"
+                )
+            time.sleep(_LOCK_POLL_SECONDS)
         try:
             yield connection
         finally:

@@ -25,7 +25,7 @@ as $$
     case when p_disposition = 'applied' then p_row.leased_at else lost.started_at end,
     p_now, p_outcome.duration_ms,
     p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message,
-    p_outcome.stripe_request_id, marketplace._clean_text(p_outcome.object ->> 'id', 255),
+    p_outcome.stripe_request_id, marketplace._read_text(p_outcome.object -> 'id', 255),
     p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
   from (values (true)) as one
   left join marketplace.transfer_attempts as lost

@@ -45,7 +45,7 @@ begin
               hint = 'Check the order id; if its transfers are still to be recorded, record them first.',
               column = 'p_order_id';
     end if;
-    v_before := marketplace._give_reason(format('%s %s requested', p_reason, p_reversal_request_id));
+    v_before := marketplace._add_reason(format('%s %s requested', p_reason, p_reversal_request_id));
     foreach v_id in array v_ids loop
       perform marketplace._take_back(v_id, p_reversal_request_id);
     end loop;

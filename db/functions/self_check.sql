@@ -21,11 +21,13 @@ as $$
     'constraint not valid', format('%s on %s', k.conname, k.conrelid::regclass),
     case k.conname
       when 'chk_reversal_pending_has_next_retry_at' then (
-        select 'rows ' || string_agg(t.id::text, ', ' order by t.id)
+        select format('rows %s%s have no next_retry_at',
+          string_agg(t.id::text, ', ' order by t.id) filter (where t.n <= 20), case when max(t.n) > 20 then ' and more' end)
         from (
-          select s.id from marketplace.seller_transfers as s
-          where s.status = 'reversal_pending' and s.next_retry_at is null order by s.id limit 20
-        ) as t)
+          select s.id, row_number() over (order by s.id) as n from marketplace.seller_transfers as s
+          where s.status = 'reversal_pending' and s.next_retry_at is null order by s.id limit 21
+        ) as t
+        having count(*) > 0)
     end,
     'Mend the rows that break it, then run seller-transfers migrate.'
   from pg_catalog.pg_constraint as k
@@ -41,11 +43,12 @@ as $$
     'Bind it again as the migration bind-guards does.'
   from (values
     ('_100_guard_transition', 'seller_transfers'), ('_200_guard_frozen', 'seller_transfers'),
-    ('_900_log_status', 'seller_transfers'), ('_100_refuse_delete', 'seller_transfers'),
-    ('_100_refuse_truncate', 'seller_transfers'), ('_100_refuse_change', 'transfer_status_log'),
-    ('_100_refuse_truncate', 'transfer_status_log'), ('_100_refuse_change', 'transfer_attempts'),
-    ('_100_refuse_truncate', 'transfer_attempts'), ('_100_refuse_change', 'reversal_requests'),
-    ('_100_refuse_truncate', 'reversal_requests'), ('_100_refuse_delete', 'reversal_request_lines'),
+    ('_900_log_birth', 'seller_transfers'), ('_900_log_status', 'seller_transfers'),
+    ('_100_refuse_delete', 'seller_transfers'), ('_100_refuse_truncate', 'seller_transfers'),
+    ('_100_refuse_change', 'transfer_status_log'), ('_100_refuse_truncate', 'transfer_status_log'),
+    ('_100_refuse_change', 'transfer_attempts'), ('_100_refuse_truncate', 'transfer_attempts'),
+    ('_100_refuse_change', 'reversal_requests'), ('_100_refuse_truncate', 'reversal_requests'),
+    ('_100_refuse_change', 'reversal_request_lines'), ('_100_refuse_delete', 'reversal_request_lines'),
     ('_100_refuse_truncate', 'reversal_request_lines'), ('_100_refuse_change', 'stripe_control'),
     ('_100_refuse_delete', 'stripe_control'), ('_100_refuse_truncate', 'stripe_control'),
     ('_100_refuse_delete', 'retry_policy'), ('_100_refuse_truncate', 'retry_policy')
@@ -59,6 +62,13 @@ as $$
   from pg_catalog.pg_index as i
   inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
   where c.relnamespace = 'marketplace'::regnamespace and not i.indisvalid
+  union all
+  select 'index missing', 'marketplace.' || w.index, null, 'Run the migration that builds it again.'
+  from (values
+    ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
+    ('idx_seller_transfers_order')
+  ) as w (index)
+  where to_regclass('marketplace.' || w.index) is null
 $$;
 
 comment on function marketplace.self_check() is 'One row per thing that is not as it should be, with the next step; none if all is well.';

@@ -77,6 +77,7 @@ begin
           'Stripe refused it %s times. %s', v_row.retry_count, v_message));
       end if;
     when 'not_found' then
+      -- A transfer that Stripe does not know has no reversal either, whatever became of an earlier call.
       v_row := marketplace._give_up_row(v_row, v_row.failure_code, v_message);
     when 'throttled' then
       -- A 409 means that a request with this key is under way: it may be moving the money now.

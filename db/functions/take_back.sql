@@ -16,6 +16,16 @@ $$;
 comment on function marketplace._give_reason(text) is
   'Sets marketplace.reason, which the status log quotes, for the rest of the transaction; returns what it was before.';
 
+create or replace function marketplace._add_reason(p_reason text)
+returns text
+language sql
+set search_path = pg_catalog, pg_temp
+as $$
+  select marketplace._give_reason(concat_ws(': ', p_reason, nullif(current_setting('marketplace.reason', true), '')))
+$$;
+
+comment on function marketplace._add_reason(text) is 'As _give_reason; what the caller had said comes after it.';
+
 create or replace function marketplace._take_back(p_id bigint, p_reversal_request_id text)
 returns void
 language plpgsql
@@ -88,7 +98,7 @@ begin
   if not found then
     return;
   end if;
-  v_before := marketplace._give_reason(
+  v_before := marketplace._add_reason(
     format('%s %s was requested before the transfer was recorded', v_request.reason, v_request.reversal_request_id));
   perform marketplace._take_back(p_id, v_request.reversal_request_id);
   perform marketplace._give_reason(v_before);

@@ -30,7 +30,10 @@ begin
     when NEW.amount <> OLD.amount then 'amount'
     when NEW.currency <> OLD.currency then 'currency'
     when NEW.created_at <> OLD.created_at then 'created_at'
-    when NEW.completed_at is distinct from OLD.completed_at and OLD.completed_at is not null then 'completed_at'
+    -- Paid is what becomes completed, and then it stays paid.
+    when NEW.completed_at is distinct from OLD.completed_at
+      and (OLD.completed_at is not null or NEW.status <> 'completed')
+      then 'completed_at'
     when NEW.stripe_transfer_id is distinct from OLD.stripe_transfer_id and OLD.stripe_transfer_id is not null
       then 'stripe_transfer_id'
     when NEW.reversal_request_id is distinct from OLD.reversal_request_id and OLD.reversal_request_id is not null
@@ -39,9 +42,13 @@ begin
     when NEW.stripe_reversal_id is distinct from OLD.stripe_reversal_id and OLD.stripe_reversal_id is not null
       and not (NEW.stripe_reversal_id is null and NEW.streak_verdict is not distinct from 'insufficient_balance')
       then 'stripe_reversal_id'
-    -- Parameters once sent are what the key stands for; only a new generation may have others.
+    -- The key of an obligation: its part stays, its generations go up, and a generation's parameters are what was
+    -- sent. A new obligation begins where a paid row is asked back.
+    when OLD.status = 'completed' and NEW.status = 'reversal_pending' then null
+    when NEW.call_part is distinct from OLD.call_part and OLD.call_part is not null then 'call_part'
+    when NEW.call_generation < OLD.call_generation then 'call_generation'
     when NEW.call_params is distinct from OLD.call_params and OLD.call_params is not null
-      and NEW.call_generation is not distinct from OLD.call_generation and NEW.status = OLD.status
+      and NEW.call_generation is not distinct from OLD.call_generation
       then 'call_params'
   end;
 
@@ -84,9 +91,6 @@ as $$
 declare
   v_reason text := nullif(current_setting('marketplace.reason', true), '');
 begin
-  if tg_op = 'UPDATE' and NEW.status = OLD.status then
-    return null;
-  end if;
   if NEW.failure_message is not null and NEW.status <> 'completed' then
     v_reason := concat_ws(': ', v_reason, NEW.failure_message);
   end if;

@@ -78,7 +78,9 @@ create table if not exists marketplace.seller_transfers (
     and length(parked_reason) <= 1000
     and length(failure_code) <= 100
     and length(failure_message) <= 1000
+    and length(streak_verdict) <= 100
     and length(leased_by) <= 255
+    and length(lease_action) <= 100
   ),
   constraint chk_completed_at_says_paid check (
     case
@@ -116,6 +118,7 @@ create table if not exists marketplace.seller_transfers (
   constraint chk_settled_is_not_leased check (
     status not in ('completed', 'reversed', 'permanently_failed') or lease_token is null
   ),
+  constraint chk_end_is_known check (status not in ('reversed', 'permanently_failed') or not call_unknown),
   constraint chk_lease_is_whole check (
     num_nulls(lease_token, leased_at, lease_expires_at, leased_by, lease_action) in (0, 5)
   ),
@@ -193,6 +196,7 @@ comment on constraint chk_unsent_has_next_retry_at on marketplace.seller_transfe
 comment on constraint chk_settled_has_no_next_retry_at on marketplace.seller_transfers is 'A row that needs no call has no next one.';
 comment on constraint chk_settled_is_not_parked on marketplace.seller_transfers is 'Parked is a state of open rows.';
 comment on constraint chk_settled_is_not_leased on marketplace.seller_transfers is 'A row that needs no call is leased to nobody.';
+comment on constraint chk_end_is_known on marketplace.seller_transfers is 'No row ends while nobody knows whether its money moved.';
 comment on constraint chk_lease_is_whole on marketplace.seller_transfers is 'A lease has all of its parts, or there is none.';
 comment on constraint chk_retry_count_is_not_negative on marketplace.seller_transfers is 'A count.';
 comment on constraint chk_streak_is_whole on marketplace.seller_transfers is 'A streak has a verdict and a beginning, or there is none.';
@@ -202,3 +206,4 @@ comment on constraint chk_reversal_has_a_part on marketplace.seller_transfers is
 
 -- Taking an order's rows together is how a refund begins.
 create index if not exists idx_seller_transfers_order on marketplace.seller_transfers (order_id, id);
+comment on index marketplace.idx_seller_transfers_order is 'The rows of an order, in the order they are locked.';

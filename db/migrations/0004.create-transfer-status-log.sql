@@ -17,6 +17,7 @@ create table if not exists marketplace.transfer_status_log (
 );
 
 create index if not exists idx_transfer_status_log_transfer on marketplace.transfer_status_log (transfer_id, id);
+comment on index marketplace.idx_transfer_status_log_transfer is 'The entries of a transfer, in order.';
 
 comment on table marketplace.transfer_status_log is
   'Append-only: every birth (from null), status change and note (from = to) of a transfer, in order. Replaying it gives every row''s status.';

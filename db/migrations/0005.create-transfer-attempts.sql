@@ -30,7 +30,10 @@ create table if not exists marketplace.transfer_attempts (
   constraint chk_attempt_kind_is_known check (kind in ('call', 'not_sent', 'lost_lease', 'second_report')),
   constraint chk_attempt_disposition_is_known check (disposition in ('applied', 'stale', 'late')),
   constraint chk_attempt_texts_are_bounded check (
-    length(idempotency_key) <= 255
+    length(action) <= 100
+    and length(verdict) <= 100
+    and length(facts_sha256) <= 64
+    and length(idempotency_key) <= 255
     and length(worker) <= 255
     and length(error_type) <= 100
     and length(error_code) <= 100
@@ -41,6 +44,7 @@ create table if not exists marketplace.transfer_attempts (
 );
 
 create index if not exists idx_transfer_attempts_transfer on marketplace.transfer_attempts (transfer_id, id);
+comment on index marketplace.idx_transfer_attempts_transfer is 'The entries of a transfer, in order.';
 
 comment on table marketplace.transfer_attempts is
   'Append-only: what Stripe was asked and what it said. One row per call, per lease that lapsed without a report, per call that was not made.';

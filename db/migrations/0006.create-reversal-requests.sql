@@ -15,6 +15,7 @@ create table if not exists marketplace.reversal_requests (
 );
 
 create index if not exists idx_reversal_requests_order on marketplace.reversal_requests (order_id, requested_at);
+comment on index marketplace.idx_reversal_requests_order is 'The requests of an order, the first one first.';
 
 comment on table marketplace.reversal_requests is
   'One row per cause of a reversal: a refund (re_…), a dispute (dp_…) or an operator''s own id. It stands for transfers of the order that are recorded later, too.';
@@ -44,6 +45,7 @@ create table if not exists marketplace.reversal_request_lines (
 
 create index if not exists idx_reversal_request_lines_transfer
 on marketplace.reversal_request_lines (transfer_id);
+comment on index marketplace.idx_reversal_request_lines_transfer is 'What was asked of a transfer.';
 
 comment on table marketplace.reversal_request_lines is 'What a request asked of each transfer of its order, in minor units.';
 comment on column marketplace.reversal_request_lines.reversal_request_id is 'The request.';

@@ -43,9 +43,15 @@ create or replace trigger _200_guard_frozen
 before update on marketplace.seller_transfers
 for each row execute function marketplace.tg_seller_transfers__guard_frozen();
 
-create or replace trigger _900_log_status
-after insert or update of status on marketplace.seller_transfers
+create or replace trigger _900_log_birth
+after insert on marketplace.seller_transfers
 for each row execute function marketplace.tg_seller_transfers__log_status();
+
+-- Not `update of status`: that one asks whether the statement names the column, not whether the row's status changed.
+create or replace trigger _900_log_status
+after update on marketplace.seller_transfers
+for each row when (old.status is distinct from new.status)
+execute function marketplace.tg_seller_transfers__log_status();
 
 create or replace trigger _100_refuse_delete
 before delete on marketplace.seller_transfers
@@ -87,10 +93,18 @@ create or replace trigger _100_refuse_truncate
 before truncate on marketplace.reversal_request_lines
 for each statement execute function marketplace.tg_records__refuse_change();
 
+create or replace trigger _100_refuse_change
+before update on marketplace.reversal_request_lines
+for each row when (
+  (new.reversal_request_id, new.transfer_id, new.asked)
+  is distinct from (old.reversal_request_id, old.transfer_id, old.asked)
+)
+execute function marketplace.tg_records__refuse_change();
+
 -- Under another identity every open reversal would go out under a key that Stripe has not seen.
 create or replace trigger _100_refuse_change
 before update on marketplace.stripe_control
-for each row when (OLD.database_id is distinct from NEW.database_id)
+for each row when (old.database_id is distinct from new.database_id)
 execute function marketplace.tg_records__refuse_change();
 
 create or replace trigger _100_refuse_delete
