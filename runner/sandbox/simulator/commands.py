@@ -1,0 +1,141 @@
+"""What each command of the control plane takes. What it answers is told by `control`."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .world import PLATFORM
+
+Amount = Annotated[int, Field(ge=1, le=10**15)]
+Currency = Annotated[str, Field(pattern="^[a-z]{3}$")]
+
+_LARGEST_PAGE = 1_000
+
+
+class Command(BaseModel):
+    """The parameters of a command: from the query of a GET or DELETE, the JSON body of a POST."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Nothing(Command):
+    """No parameters."""
+
+
+class AddAccount(Command):
+    """Add a connected account; without an id it is given one."""
+
+    id: Annotated[str, Field(pattern="^acct_[A-Za-z0-9]+$")] | None = None
+    country: str = "US"
+    default_currency: Currency = "usd"
+    livemode: bool = False
+
+
+class Fund(Command):
+    """Bring money in from outside, or (negative) take it out; without an account: the platform's."""
+
+    amount: Annotated[int, Field(ge=-(10**15), le=10**15)]
+    currency: Currency
+    account: str = PLATFORM
+    livemode: bool = False
+
+
+class AddCharge(Command):
+    """Add a succeeded charge."""
+
+    amount: Amount
+    currency: Currency
+    transfer_group: str | None = None
+    metadata: dict[str, str] = {}
+    livemode: bool = False
+
+
+class NewTransfer(Command):
+    """A transfer as POST /v1/transfers takes it, without the source."""
+
+    destination: str
+    amount: Amount
+    currency: Currency
+    transfer_group: str | None = None
+    description: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class AddTransfers(Command):
+    """Make many transfers at once, paid for by money brought in for them; unknown destinations are added."""
+
+    transfers: Annotated[list[NewTransfer], Field(max_length=10_000)]
+    livemode: bool = False
+
+
+class Mode(Command):
+    """Test or live."""
+
+    livemode: bool = False
+
+
+class Since(Command):
+    """A page of a log: at most `limit` entries with a sequence number above `since`."""
+
+    since: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int, Field(ge=1, le=_LARGEST_PAGE)] = _LARGEST_PAGE
+
+
+class AddFaults(Command):
+    """Rules for the fault script, see `faults`."""
+
+    rules: list[dict[str, Any]]
+
+
+class ClearFaults(Command):
+    """One rule, or all."""
+
+    id: int | None = None
+
+
+class Release(Command):
+    """Let held requests go on: of one name or any, the first `count` or all."""
+
+    name: str | None = None
+    count: Annotated[int, Field(ge=1)] | None = None
+
+
+class SetKey(Command):
+    """Make an API key known, in a mode, revoked or not; a known key's mode changes only if given."""
+
+    key: Annotated[str, Field(pattern="^[A-Za-z0-9_]{8,255}$")]
+    livemode: bool | None = None
+    revoked: bool = False
+
+
+class Advance(Command):
+    """Let time pass at once."""
+
+    seconds: Annotated[float, Field(ge=0, le=10**9)]
+
+
+class Forget(Command):
+    """Forget one idempotency key, or all, as 24 hours would."""
+
+    key: str | None = None
+
+
+class SetLimits(Command):
+    """Limit the rate (null: do not), `burst` at once; refuse parallel writes to an object, or do not."""
+
+    requests_per_second: Annotated[float, Field(gt=0)] | None = None
+    burst: Annotated[int, Field(ge=1)] = 1
+    lock_timeouts: bool = True
+
+
+class Settle(Command):
+    """End a pending reversal."""
+
+    reversal: str
+    status: Literal["succeeded", "failed", "canceled"]
+
+
+class RunLate(Command):
+    """Let one put-off request arrive now (by its number in the request log), or all."""
+
+    request: int | None = None
