@@ -1,0 +1,90 @@
+# `make help` lists what can be done. Everything runs from .venv, which `make setup` makes from nothing.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --root-user-action=ignore
+
+# Any Python from 3.11 on will do; `make setup PYTHON=…` chooses.
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+# Each worker of pytest has a PostgreSQL of its own: two at least, to overlap waiting, and four at most.
+WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : cpus > 4 ? 4 : cpus)))
+
+MIGRATIONS = grep -$(1) '^-- transactional: false' db/migrations/[0-9]*.sql | grep -v '\.rollback\.sql$$'
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: setup
+setup: $(INSTALLED) ## Make .venv with everything a checkout needs
+	@:
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'make setup: needs Python 3.11 or newer (Debian: apt-get install python3 python3-venv)' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make setup: $(PYTHON) cannot make environments (Debian: apt-get install python3-venv)' >&2; exit 1; }
+	@echo 'setting up .venv (half a minute or so)'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(INSTALL) --require-hashes -r requirements.txt
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: setup ## See it work: embedded PostgreSQL, a stand-in for Stripe, a few hundred refunds
+	@$(PY) -m runner demo $(ARGS)
+
+.PHONY: psql
+psql: setup ## Open the database that the demo left
+	@$(PY) -m runner.sandbox.psql $(ARGS)
+
+.PHONY: migrate
+migrate: setup ## Bring the database at DATABASE_URL up to this release
+	@$(PY) -m runner migrate $(ARGS)
+
+.PHONY: run
+run: setup ## Run one runner on DATABASE_URL with STRIPE_API_KEY, until Ctrl-C
+	@$(PY) -m runner run $(ARGS)
+
+.PHONY: test
+test: setup ## Run the tests (ARGS='-k lease -x')
+	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: check
+check: setup ## Lint and type-check Python, SQL, migrations and PL/pgSQL
+	@echo 'ruff' && $(PY) -m ruff check --quiet && $(PY) -m ruff format --check --quiet
+	@echo 'mypy' && $(PY) -m mypy --no-error-summary
+	@echo 'sqlfluff' && .venv/bin/sqlfluff lint --quiet --disable-progress-bar db
+	@echo 'squawk' && $(call MIGRATIONS,L) | xargs -r .venv/bin/squawk --reporter gcc --assume-in-transaction
+	@$(call MIGRATIONS,l) | xargs -r .venv/bin/squawk --reporter gcc
+	@$(PY) -m tests.support.debian_postgres
+
+.PHONY: bench
+bench: setup ## Run the benchmarks, one after the other
+	@for file in tests/benchmarks/bench_*.py; do \
+		test -e "$$file" || continue; \
+		name=$$(basename "$$file" .py); echo "$$name"; $(PY) -m "tests.benchmarks.$$name" || exit 1; \
+	done
+
+.PHONY: docs
+docs: setup ## Write the generated parts of the README anew
+	@$(PY) -m tests.support.readme --write
+
+.PHONY: pins
+pins: ## Compile requirements.txt anew (needs uv; ARGS=--upgrade for newer versions)
+	@command -v uv >/dev/null || { echo 'make pins: needs uv, https://docs.astral.sh/uv/' >&2; exit 1; }
+	@uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+		--no-emit-index-url $(ARGS) -o requirements.txt requirements.in
+
+.PHONY: clean
+clean: ## Remove caches, builds and the demo's database (not .venv)
+	@for link in .sandbox/*; do \
+		target=$$(readlink "$$link") || continue; \
+		case $$target in /var/tmp/seller-transfers-data-*) rm -rf "$$target" ;; esac; \
+	done
+	@rm -rf .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@find runner tests db -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""The fixtures every test may use.
+
+`db`, `dsn` and `connect`: a fresh database for each test, with the project's schema and functions. `empty_dsn`:
+one with nothing in it. `simulator`: a Stripe that has seen nothing yet. Each pytest process has one PostgreSQL
+and one simulator of its own, started when first asked for; both end with it, however it ends.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+from pytest_postgresql.janitor import DatabaseJanitor
+
+from runner.sandbox.embedded_postgres import EmbeddedPostgres
+from runner.sandbox.owned_process import end_with_parent
+from runner.sandbox.simulator import SimulatorClient, simulator_process
+from tests.support.databases import SETTINGS, Connect, Database, ServerAddress, open_database
+from tests.support.migrations import migrate_database
+
+_NOT_FOR_TESTS = ("DATABASE_URL", "STRIPE_", "SELLER_TRANSFERS_", "PG")
+
+
+def pytest_configure() -> None:
+    # A worker of pytest-xdist outlives its killed controller by up to 15 s; ours, and what they started, do not.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        end_with_parent(os.getppid(), signal.SIGKILL)
+    # What a person has set for real work is not for tests.
+    for name in [name for name in os.environ if name.startswith(_NOT_FOR_TESTS)]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres() -> Iterator[EmbeddedPostgres]:
+    """The server of this session. A test that stops, crashes or configures one starts its own."""
+    with EmbeddedPostgres(settings=SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server_address(embedded_postgres: EmbeddedPostgres) -> ServerAddress:
+    return ServerAddress(embedded_postgres.host, embedded_postgres.port, embedded_postgres.superuser)
+
+
+def _load_schema(*, host: str, port: int, user: str, dbname: str, **_: Any) -> None:
+    migrate_database(ServerAddress(host, port, user).dsn(dbname))
+
+
+# The schema is loaded once, into a template; a test's database is a copy of its files.
+schema_template = factories.postgresql_noproc(
+    depends_on="server_address", dbname="seller_transfers", load=[_load_schema]
+)
+schema_clone = factories.postgresql("schema_template")
+
+
+@pytest.fixture
+def dsn(schema_clone: psycopg.Connection[Any], server_address: ServerAddress) -> str:
+    """Connection URI of the test's database, as its owner."""
+    dbname = schema_clone.info.dbname
+    schema_clone.close()  # a test that counts sessions would count this one
+    return server_address.dsn(dbname)
+
+
+@pytest.fixture
+def connect(dsn: str) -> Iterator[Connect]:
+    """Open connections to the test's database, `connect(**psycopg_options)`; they are closed after the test."""
+    with ExitStack() as stack:
+
+        def open_one(**options: Any) -> Database:
+            return stack.enter_context(closing(open_database(dsn, **options)))
+
+        yield open_one
+
+
+@pytest.fixture
+def db(connect: Connect) -> Database:
+    """An autocommit connection with rows as dicts to the test's database, as its owner."""
+    return connect()
+
+
+@pytest.fixture
+def empty_dsn(server_address: ServerAddress) -> Iterator[str]:
+    """Connection URI of a database with nothing in it."""
+    host, port, user = server_address.host, server_address.port, server_address.user
+    with DatabaseJanitor(host=host, port=port, user=user, dbname="empty"):
+        yield server_address.dsn("empty")
+
+
+@pytest.fixture(scope="session")
+def _simulator_process() -> Iterator[SimulatorClient]:
+    with simulator_process() as client:
+        yield client
+
+
+@pytest.fixture
+def simulator(_simulator_process: SimulatorClient) -> SimulatorClient:
+    """Controls of a Stripe that has seen nothing yet; `.base_url` is where it listens."""
+    _simulator_process.reset()
+    return _simulator_process
