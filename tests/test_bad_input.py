@@ -1,0 +1,269 @@
+"""Arguments that cannot be meant: every public function refuses them in words, and nothing changes."""
+
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tests.support.databases import Database, rows, value
+from tests.support.transfers import call, claim, contents, record_transfer, refunded_transfer, success, transfer_values
+
+pytest_plugins = ("tests.support.rolled_back",)
+
+Arguments = dict[str, Any]
+
+MISSING, INVALID = "22004", "22023"
+# PostgreSQL's own words for what does not even fit the argument's type; they stand as they are.
+NO_NUMBER, TOO_LARGE, NO_SUCH_FUNCTION, NO_INTERVAL, NO_JSON, NUL = "22P02", "22003", "42883", "22007", "22P02", "22P05"
+LONG = "x" * 256
+
+UNUSABLE_TEXT: list[tuple[Any, str]] = [
+    (None, MISSING),
+    ("", INVALID),
+    ("   ", INVALID),
+    ("\t", INVALID),
+    ("a\nb", INVALID),
+    ("a\x1b[31m", INVALID),
+    (LONG, INVALID),
+]
+UNUSABLE_AMOUNT: list[tuple[Any, str]] = [
+    (None, MISSING),
+    (0, INVALID),
+    (-1, INVALID),
+    (10**12, INVALID),
+    (2**63 - 1, INVALID),
+    (2**63, NO_SUCH_FUNCTION),
+    (10.5, NO_SUCH_FUNCTION),
+    (str(2**63), TOO_LARGE),
+    ("ten", NO_NUMBER),
+    ("10.50", NO_NUMBER),
+    ("", NO_NUMBER),
+]
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """One session is enough here."""
+    return rolled_back_db
+
+
+def ids_of_another_kind(*strange: str) -> list[tuple[Any, str]]:
+    return [(each, INVALID) for each in ("", "x", "1", "' or 1=1", "ö", *strange)]
+
+
+TRANSFER_CASES: dict[str, list[tuple[Any, str]]] = {
+    "p_transfer_key": UNUSABLE_TEXT,
+    "p_order_id": UNUSABLE_TEXT,
+    "p_seller_id": UNUSABLE_TEXT,
+    "p_destination_account": [
+        (None, MISSING),
+        *ids_of_another_kind("tr_1", "acct_", "acct-1", "ACCT_1", "acct_1 ", "acct_ö", "acct_1\n", "acct_" + LONG),
+    ],
+    "p_amount": UNUSABLE_AMOUNT,
+    "p_currency": [*UNUSABLE_TEXT, ("USD", INVALID), ("us", INVALID), ("xxx", INVALID), ("usd ", INVALID)],
+    "p_source_charge": ids_of_another_kind("pi_1", "tr_1", "ch_", "ch_1/refunds", "ch_" + LONG),
+    "p_charge_amount": [each for each in UNUSABLE_AMOUNT if each[0] is not None],
+}
+
+# Per function: arguments that are right, and per argument the values that are not.
+TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
+    "create_transfer": (transfer_values(8, p_source_charge="ch_8"), TRANSFER_CASES),
+    "record_completed_transfer": (
+        transfer_values(8, p_source_charge="ch_8", p_stripe_transfer_id="tr_8"),
+        {
+            **TRANSFER_CASES,
+            "p_stripe_transfer_id": ids_of_another_kind("trr_1", "ch_1", "tr_", "tr_1/reversals", "TR_1", "tr_" + LONG),
+        },
+    ),
+    "request_reversal": (
+        {"p_order_id": "order-2", "p_reversal_request_id": "re_2", "p_reason": "refund"},
+        {
+            "p_order_id": [*UNUSABLE_TEXT, ("order-of-nobody", "ST004")],
+            "p_reversal_request_id": [
+                *UNUSABLE_TEXT,
+                *[(each, INVALID) for each in ("tr_1", "trr_1", "ch_1", "py_1", "pi_1", "acct_1", "evt_1")],
+            ],
+            "p_reason": [*UNUSABLE_TEXT, ("Refund", INVALID), ("because", INVALID)],
+        },
+    ),
+    "claim_due_reversals": (
+        {"p_worker": "worker-1", "p_limit": 10, "p_lease": "60 s"},
+        {
+            "p_worker": UNUSABLE_TEXT,
+            "p_limit": [
+                (None, MISSING),
+                (0, INVALID),
+                (-1, INVALID),
+                (1001, INVALID),
+                (2**31 - 1, INVALID),
+                (2**31, NO_SUCH_FUNCTION),
+                (1.5, NO_SUCH_FUNCTION),
+                (str(2**31), TOO_LARGE),
+                ("all", NO_NUMBER),
+            ],
+            "p_lease": [
+                (None, MISSING),
+                ("0", INVALID),
+                ("-1 s", INVALID),
+                ("1 h 1 s", INVALID),
+                (timedelta(days=1), INVALID),
+                ("1 year -360 days 60 s", INVALID),  # PostgreSQL compares it as one minute; it is five days
+                ("178000000 years", INVALID),
+                (60, NO_SUCH_FUNCTION),
+                ("soon", NO_INTERVAL),
+                ("", NO_INTERVAL),
+            ],
+        },
+    ),
+    "record_reversal_outcomes": (
+        {"p_outcomes": Jsonb([])},
+        {
+            "p_outcomes": [
+                (None, MISSING),
+                (Jsonb(None), INVALID),
+                (Jsonb({}), INVALID),
+                (Jsonb("[]"), INVALID),
+                (Jsonb(5), INVALID),
+                (Jsonb([5]), INVALID),
+                (Jsonb([None]), INVALID),
+                (Jsonb([{}]), INVALID),
+                (Jsonb([[]]), INVALID),
+                (Jsonb([{}] * 1001), INVALID),
+                ("", NO_JSON),
+                ("[", NO_JSON),
+                ('["\\u0000"]', NUL),
+                (5, NO_SUCH_FUNCTION),
+            ]
+        },
+    ),
+    "next_due_in": ({"p_kind": "reversals"}, {"p_kind": [("", INVALID), ("refunds", INVALID), (LONG, INVALID)]}),
+    "pause_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
+    "resume_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
+    "classify_stripe_outcome": (
+        {
+            "p_action": "reverse",
+            "p_http_status": 400,
+            "p_error_type": "invalid_request_error",
+            "p_error_code": None,
+            "p_error_message": None,
+        },
+        {
+            "p_action": [(None, MISSING), ("", INVALID), ("refund", INVALID), (LONG, INVALID)],
+            "p_http_status": [("four", NO_NUMBER), (str(2**31), TOO_LARGE), (2**31, NO_SUCH_FUNCTION)],
+        },
+    ),
+    # Anything unknown is no transition: false, not an error (tests/test_transfer_transitions.py).
+    "can_transition_transfer_status": ({"p_from": "nonsense", "p_to": None}, {}),
+    # These take nothing.
+    "read_queue_health": ({}, {}),
+    "read_transfer_totals": ({}, {}),
+    "schema_state": ({}, {}),
+    "self_check": ({}, {}),
+    "validate_constraints": ({}, {}),
+}
+
+
+def seed(db: Database) -> None:
+    """Something to spoil: a leased reversal, one that is due, a completed transfer, the answer to a call."""
+    refunded_transfer(db, 1)
+    claim(db)
+    record_transfer(db, 2)
+    refunded_transfer(db, 3)
+
+
+def refusal_of(db: Database, function: str, arguments: Arguments) -> psycopg.Error:
+    try:
+        with db.transaction():
+            call(db, function, **arguments)
+    except psycopg.Error as error:
+        return error
+    pytest.fail(f"{function} takes {arguments}")
+
+
+PUBLIC = "pronamespace = 'marketplace'::regnamespace and proname not like 'tg\\_%' and proname not like '\\_%'"
+
+
+def test_no_public_function_is_missing_here(db: Database) -> None:
+    public = rows(db, f"select distinct proname from pg_proc where {PUBLIC}")
+
+    assert {each["proname"] for each in public} == TABLE.keys()
+
+
+def test_every_argument_of_every_public_function_is_tried(db: Database) -> None:
+    arguments = rows(
+        db,
+        "select proname, a.name from pg_proc cross join lateral unnest(proargnames, proargmodes) as a (name, mode) "
+        f"where {PUBLIC} and coalesce(a.mode, 'i') = 'i'",
+    )
+    # Any text is a fact that Stripe may have reported; any pair of statuses is a question.
+    free = {"p_error_type", "p_error_code", "p_error_message", "p_from", "p_to"}
+
+    untried = {(each["proname"], each["name"]) for each in arguments if each["name"] not in free} - {
+        (function, argument) for function, (_, cases) in TABLE.items() for argument in cases
+    }
+    assert untried == set()
+
+
+def test_what_cannot_be_meant_is_refused_in_words_and_changes_nothing(db: Database) -> None:
+    seed(db)
+    before = contents(db)
+
+    for function, (right, cases) in TABLE.items():
+        for argument, values in cases.items():
+            for wrong, sqlstate in values:
+                diag = refusal_of(db, function, {**right, argument: wrong}).diag
+                where = f"{function}({argument} => {str(wrong)[:40]!r})"
+                assert (where, diag.sqlstate) == (where, sqlstate)
+                if sqlstate in (MISSING, INVALID) or sqlstate.startswith("ST"):
+                    assert (where, diag.column_name) == (where, argument)
+                    assert diag.message_hint, where
+                    assert LONG not in (diag.message_primary or ""), where
+        assert refusal_of(db, function, {**right, "p_nonsense": 1}).sqlstate == NO_SUCH_FUNCTION
+        assert contents(db) == before, function
+
+
+def test_the_right_arguments_of_the_table_are_right(db: Database) -> None:
+    seed(db)
+    for function, (right, _) in TABLE.items():
+        with db.transaction(force_rollback=True):
+            call(db, function, **right)
+
+
+def test_a_charge_amount_without_its_charge_is_refused(db: Database) -> None:
+    for function in ("create_transfer", "record_completed_transfer"):
+        diag = refusal_of(db, function, transfer_values(p_charge_amount=1000)).diag
+        assert (diag.sqlstate, diag.column_name) == (INVALID, "p_source_charge")
+        assert diag.message_hint
+
+
+def test_a_thousand_outcomes_are_the_most(db: Database) -> None:
+    refunded_transfer(db)
+    (leased,) = claim(db)
+
+    assert len(call(db, "record_reversal_outcomes", p_outcomes=Jsonb([success(leased)] * 1000))) == 1000
+    diag = refusal_of(db, "record_reversal_outcomes", {"p_outcomes": Jsonb([success(leased)] * 1001)}).diag
+    assert (diag.sqlstate, diag.column_name) == (INVALID, "p_outcomes")
+
+
+def test_the_largest_values_that_can_be_meant_are_taken(db: Database) -> None:
+    longest = transfer_values(
+        p_transfer_key="ö" * 255,
+        p_order_id="ö" * 255,
+        p_seller_id="ö" * 255,
+        p_destination_account="acct_" + "x" * 250,
+        p_amount=10**12 - 1,
+        p_source_charge="ch_" + "x" * 252,
+        p_charge_amount=10**12 - 1,
+        p_stripe_transfer_id="tr_" + "x" * 252,
+    )
+    call(db, "record_completed_transfer", **longest)
+    call(db, "request_reversal", p_order_id="ö" * 255, p_reversal_request_id="ö" * 255)
+
+    (leased,) = call(db, "claim_due_reversals", p_worker="ö" * 255, p_limit=1000, p_lease="1 h")
+
+    assert leased["amount"] == 10**12 - 1
+    assert value(db, "select reason from marketplace.transfer_status_log order by id desc limit 1").startswith(
+        "refund ö"
+    )

@@ -1,0 +1,128 @@
+"""db/functions/lease.sql: the rows of a claim, and what became of those that a worker lost."""
+
+import pytest
+from psycopg.rows import DictRow
+
+from tests.support.databases import Database
+from tests.support.transfers import (
+    attempts,
+    claim,
+    claimed_call,
+    lapse_lease,
+    make_due,
+    record_transfer,
+    refunded_transfer,
+    refunded_transfers,
+    request_reversal,
+    status_log,
+    transfer,
+)
+
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """One session is enough here."""
+    return rolled_back_db
+
+
+def ids(calls: list[DictRow]) -> list[int]:
+    return [leased["id"] for leased in calls]
+
+
+def test_rows_are_claimed_in_due_order_and_no_more_than_asked_for(db: Database) -> None:
+    oldest_last = refunded_transfers(db, 5)
+    for minutes, transfer_id in enumerate(oldest_last, start=1):
+        db.execute(
+            "update marketplace.seller_transfers set next_retry_at = now() - %s * interval '1 min' where id = %s",
+            [minutes, transfer_id],
+        )
+
+    due_order = oldest_last[::-1]
+    assert ids(claim(db, limit=2)) == due_order[:2]
+    assert ids(claim(db, limit=10)) == due_order[2:]
+    assert claim(db) == []
+
+
+def test_claim_skips_rows_that_are_not_due_parked_or_leased(db: Database) -> None:
+    due, waiting, parked, leased = refunded_transfers(db, 4)
+    db.execute(
+        "update marketplace.seller_transfers set next_retry_at = clock_timestamp() + interval '1 h' where id = any(%s)",
+        [[due, waiting, parked]],
+    )
+    assert ids(claim(db)) == [leased]
+    db.execute("update marketplace.seller_transfers set parked_reason = 'a person looks' where id = %s", [parked])
+    make_due(db, parked)
+    make_due(db, due)
+
+    assert ids(claim(db, worker="worker-2")) == [due]
+    assert transfer(db, leased)["leased_by"] == "worker-1"
+
+
+def test_a_lapsed_lease_is_taken_over_and_its_call_counts_as_unknown(db: Database) -> None:
+    lost = claimed_call(db)
+    lapse_lease(db, lost["id"])
+    before = transfer(db, lost["id"])
+
+    (taken,) = claim(db, worker="worker-2")
+
+    assert taken["id"] == lost["id"]
+    assert taken["lease_token"] != lost["lease_token"]
+    held = transfer(db, lost["id"])
+    assert (held["leased_by"], held["call_unknown"], held["call_last_sent_at"]) == (
+        "worker-2",
+        True,
+        before["leased_at"],
+    )
+    assert (held["streak"], held["streak_verdict"], held["retry_count"]) == (1, "unknown", 0)
+    (attempt,) = attempts(db, lost["id"])
+    assert {name: attempt[name] for name in attempt if name not in ("id", "finished_at")} == {
+        "transfer_id": lost["id"],
+        "kind": "lost_lease",
+        "action": "reverse",
+        "idempotency_key": lost["idempotency_key"],
+        "lease_token": lost["lease_token"],
+        "worker": "worker-1",
+        "started_at": before["leased_at"],
+        "duration_ms": None,
+        "http_status": None,
+        "error_type": None,
+        "error_code": None,
+        "error_message": None,
+        "stripe_request_id": None,
+        "stripe_object_id": None,
+        "replayed": False,
+        "verdict": "unknown",
+        "disposition": "applied",
+        "facts_sha256": None,
+    }
+
+
+def test_leases_lost_in_a_row_are_counted_in_a_row(db: Database) -> None:
+    lost = claimed_call(db)
+    for _ in range(3):
+        lapse_lease(db, lost["id"])
+        claim(db)
+
+    held = transfer(db, lost["id"])
+    assert (held["streak"], held["streak_verdict"]) == (3, "unknown")
+    assert held["streak_since"] <= attempts(db, lost["id"])[0]["finished_at"]
+
+
+def test_a_row_without_a_stripe_id_ends_at_the_claim_and_no_call_is_made(db: Database) -> None:
+    record_transfer(db, 1, p_stripe_transfer_id=None)
+    (without,) = request_reversal(db, 1)
+    other = refunded_transfer(db, 2)
+
+    assert ids(claim(db)) == [other["id"]]
+
+    ended = transfer(db, without["id"])
+    assert (ended["status"], ended["failure_code"], ended["next_retry_at"], ended["lease_token"]) == (
+        "permanently_failed",
+        "missing_transfer_id",
+        None,
+        None,
+    )
+    assert attempts(db, without["id"]) == []
+    assert status_log(db, without["id"])[-1]["to_status"] == "permanently_failed"

@@ -1,0 +1,270 @@
+"""The migrations: forwards, backwards, twice, half-way, by our command and by plain yoyo."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from runner.migrate import migrate
+from runner.schema import db_folder, own_release
+from tests.support.databases import Database, open_database, row, rows, value
+from tests.support.raw_transfers import STATUSES, add_transfer, insert_transfer, outcome, run, update_transfer
+from tests.support.transfers import contents, create_transfer
+from tests.support.yoyo import open_yoyo, schema_and_rows_of, schema_of, yoyo_uri
+
+ROLLBACKS = {path.name[:4]: path for path in (db_folder() / "migrations").glob("*.rollback.sql")}
+PENDING_CHECK = "chk_reversal_pending_has_next_retry_at"
+
+
+def forward_files() -> list[Path]:
+    return sorted(p for p in (db_folder() / "migrations").glob("*.sql") if not p.name.endswith(".rollback.sql"))
+
+
+def test_every_migration_is_named_by_number_verb_and_object_and_follows_the_one_before() -> None:
+    before = None
+    for number, path in enumerate(forward_files(), start=1):
+        assert re.fullmatch(rf"{number:04}\.[a-z]+(-[a-z]+)+\.sql", path.name)
+        depends = re.findall(r"^-- depends: (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert depends == ([before] if before else [])
+        before = path.stem
+
+
+def test_every_migration_has_a_rollback_file_with_something_in_it() -> None:
+    # Without one yoyo says it rolled back, and does nothing.
+    for path in forward_files():
+        rollback = path.with_suffix(".rollback.sql").read_text(encoding="utf-8")
+        assert [line for line in rollback.splitlines() if line and not line.startswith("--")]
+    assert sorted(ROLLBACKS) == [path.name[:4] for path in forward_files()]
+
+
+def test_plain_yoyo_installs_everything(empty_dsn: str) -> None:
+    yoyo = Path(sys.executable).with_name("yoyo")
+    command = [yoyo, "apply", "--batch", "--no-config-file", "--database", yoyo_uri(empty_dsn)]
+    subprocess.run([*map(str, command), str(db_folder() / "migrations")], check=True, capture_output=True, timeout=60)
+    with open_database(empty_dsn) as db:
+        (release,) = rows(db, "select migration_head, functions_sha256 from marketplace.schema_state()")
+        assert release == {
+            "migration_head": own_release().migration_head,
+            "functions_sha256": own_release().functions_sha256,
+        }
+        assert create_transfer(db)["status"] == "pending"
+        assert value(db, "select count(*) from marketplace.self_check()") == 0
+    assert migrate(empty_dsn).applied == []
+
+
+def test_our_command_and_plain_yoyo_leave_the_same_schema(dsn: str, empty_dsn: str) -> None:
+    with open_yoyo(empty_dsn) as yoyo:
+        yoyo.apply()
+    assert schema_of(empty_dsn) == schema_of(dsn)
+
+
+def test_a_migration_may_be_applied_again_when_only_its_mark_was_lost(dsn: str, empty_dsn: str) -> None:
+    with open_yoyo(empty_dsn) as yoyo:
+        for migration in yoyo.backend.to_apply(yoyo.migrations):
+            yoyo.backend.apply_one(migration)
+            yoyo.apply_again(migration)
+        yoyo.load_functions()
+    assert schema_of(empty_dsn) == schema_of(dsn)
+    with open_database(dsn) as once, open_database(empty_dsn) as twice:
+        for table in ("currencies", "retry_policy", "stripe_error_rules"):
+            assert contents(twice)[table] == contents(once)[table]
+
+
+def test_migrations_applied_again_to_a_database_in_use_change_nothing(db: Database, dsn: str) -> None:
+    for status in STATUSES:
+        add_transfer(db, status)
+    run(db, "update marketplace.retry_policy set max_retries = 3 where verdict = 'transient'")
+    before = schema_and_rows_of(dsn)
+    with open_yoyo(dsn) as yoyo:
+        for migration in yoyo.migrations:
+            yoyo.apply_again(migration)
+            assert schema_and_rows_of(dsn) == before, migration.id
+
+
+def test_down_to_nothing_and_up_again_gives_the_same_schema(dsn: str) -> None:
+    before = schema_of(dsn)
+    with open_yoyo(dsn) as yoyo:
+        yoyo.roll_back_all()
+        assert yoyo.applied() == []
+    with open_database(dsn) as db:
+        assert value(db, "select to_regnamespace('marketplace') is null")
+    assert migrate(dsn).applied == [path.stem for path in forward_files()]
+    assert schema_of(dsn) == before
+
+
+def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
+    with open_yoyo(empty_dsn) as yoyo:
+        found = {}
+        for migration in yoyo.backend.to_apply(yoyo.migrations):
+            found[migration.id] = schema_of(empty_dsn)
+            yoyo.backend.apply_one(migration)
+        for migration in yoyo.backend.to_rollback(yoyo.migrations):
+            yoyo.backend.rollback_one(migration)
+            if not migration.id.startswith("0016"):  # validated: there is nothing to undo
+                assert schema_of(empty_dsn) == found[migration.id], migration.id
+
+
+# What is lost for good with a migration's table, and the rows that stand in the way.
+KEEPING = {
+    "0003": "seller_transfers",
+    "0004": "transfer_status_log",
+    "0005": "transfer_attempts",
+    "0006": "reversal_requests",
+    "0007": "charges",
+    "0008": "seller_transfers",
+    "0014": "seller_transfers",
+}
+
+
+def test_a_rollback_refuses_while_what_it_would_lose_is_in_use(db: Database) -> None:
+    transfer_id = add_transfer(db, "reversal_pending")
+    run(db, "insert into marketplace.charges (charge_id, amount) values ('ch_1', 1000)")
+    run(
+        db,
+        "insert into marketplace.transfer_attempts (transfer_id, kind, action, lease_token, verdict, disposition)"
+        f" values ({transfer_id}, 'call', 'reverse', gen_random_uuid(), 'unknown', 'applied')",
+    )
+    before = contents(db)
+    for number, table in KEEPING.items():
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+            run(db, ROLLBACKS[number].read_text(encoding="utf-8"))
+        assert f"marketplace.{table} holds rows" in str(refused.value)  # what a DBA reads is the point here
+        assert refused.value.diag.message_hint
+    assert contents(db) == before
+
+
+def test_the_schema_is_not_dropped_while_it_holds_tables(db: Database) -> None:
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as refused:
+        run(db, ROLLBACKS["0001"].read_text(encoding="utf-8"))
+    assert refused.value.diag.message_hint
+    assert value(db, "select count(*) from marketplace.schema_release") == 1
+
+
+def test_rolling_back_a_database_in_use_stops_before_it_loses_anything(db: Database, dsn: str) -> None:
+    transfer_id = add_transfer(db, "reversal_pending")
+    before = contents(db)
+    with open_yoyo(dsn) as yoyo, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+        yoyo.roll_back_all()
+    assert contents(db) == before
+    assert outcome(db, update_transfer, transfer_id, "status = 'pending'") == "ST001"
+    assert outcome(db, run, "delete from marketplace.seller_transfers") == "ST002"
+    migrate(dsn)
+    assert value(db, "select count(*) from marketplace.self_check()") == 0
+
+
+def test_until_the_functions_are_loaded_every_guard_refuses_everything(empty_dsn: str) -> None:
+    with open_yoyo(empty_dsn) as yoyo, open_database(empty_dsn) as db:
+        yoyo.apply(functions=False)
+        born = {"status": "completed", "completed_at": "now"}
+        assert outcome(db, insert_transfer, **born) == "ST007"
+        with pytest.raises(psycopg.Error) as refused:
+            insert_transfer(db, **born)
+        assert refused.value.diag.message_hint
+        guarded = rows(db, "select distinct tgrelid::regclass::text as name from pg_trigger where not tgisinternal")
+        assert len(guarded) == 7
+        for table in guarded:
+            assert outcome(db, run, f"truncate {table['name']} cascade") == "ST007", table
+        assert outcome(db, run, "delete from marketplace.stripe_control") == "ST007"
+        yoyo.load_functions()
+        assert outcome(db, insert_transfer, **born) == "passes"
+        assert outcome(db, run, "delete from marketplace.stripe_control") == "ST002"
+
+
+def test_binding_the_guards_again_does_not_bring_the_stubs_back(db: Database, dsn: str) -> None:
+    with open_yoyo(dsn) as yoyo:
+        yoyo.apply_again(yoyo["0014"])
+    assert outcome(db, insert_transfer, status="completed", completed_at="now") == "passes"
+    assert outcome(db, insert_transfer, status="reversed") == "ST001"
+
+
+def test_binding_the_guards_again_mends_a_trigger_that_was_dropped_or_disabled(db: Database, dsn: str) -> None:
+    db.execute("drop trigger _100_refuse_delete on marketplace.seller_transfers")
+    db.execute("alter table marketplace.seller_transfers disable trigger _100_guard_transition")
+    assert value(db, "select count(*) from marketplace.self_check()") == 2
+    with open_yoyo(dsn) as yoyo:
+        yoyo.apply_again(yoyo["0014"])
+    assert value(db, "select count(*) from marketplace.self_check()") == 0
+
+
+def test_every_trigger_is_enabled_always(db: Database) -> None:
+    triggers = rows(
+        db,
+        "select tgname, tgenabled::text from pg_trigger inner join pg_class on pg_class.oid = tgrelid"
+        " where relnamespace = 'marketplace'::regnamespace and not tgisinternal",
+    )
+    assert triggers
+    assert [trigger for trigger in triggers if trigger["tgenabled"] != "A"] == []
+
+
+INDEXES = {
+    "0011": "idx_seller_transfers_retry",
+    "0012": "idx_seller_transfers_reversal_pending",
+    "0013": "idx_seller_transfers_pending",
+}
+
+
+def test_an_index_left_invalid_is_built_anew_and_a_valid_one_is_kept(db: Database, dsn: str) -> None:
+    def state(index: str) -> dict[str, object]:
+        query = "select indisvalid, indexrelid from pg_index where indexrelid = to_regclass(%(index)s)"
+        return row(db, query, index=f"marketplace.{index}")
+
+    with open_yoyo(dsn) as yoyo:
+        for number, index in INDEXES.items():
+            first = state(index)
+            yoyo.apply_again(yoyo[number])
+            assert state(index) == first
+            run(db, f"update pg_index set indisvalid = false where indexrelid = 'marketplace.{index}'::regclass")
+            yoyo.apply_again(yoyo[number])
+            assert state(index)["indisvalid"]
+            assert state(index)["indexrelid"] != first["indexrelid"]
+    assert value(db, "select count(*) from marketplace.self_check()") == 0
+
+
+def test_a_table_with_an_old_bad_row_goes_through_the_new_check(db: Database, dsn: str) -> None:
+    def is_valid() -> object:
+        return value(
+            db,
+            "select convalidated from pg_constraint where conname = %(name)s"
+            " and conrelid = 'marketplace.seller_transfers'::regclass",
+            name=PENDING_CHECK,
+        )
+
+    good, bad = [add_transfer(db, "reversal_pending") for _ in range(2)]
+    with open_yoyo(dsn) as yoyo:
+        yoyo.roll_back("0016", "0015")
+    db.execute("alter table marketplace.seller_transfers disable trigger user")
+    update_transfer(db, bad, "next_retry_at = null")
+    for trigger in rows(db, "select tgname from pg_trigger where tgrelid = 'marketplace.seller_transfers'::regclass"):
+        if not trigger["tgname"].startswith("RI_"):
+            run(db, f"alter table marketplace.seller_transfers enable always trigger {trigger['tgname']}")
+
+    migrated = migrate(dsn)
+    assert [applied[:4] for applied in migrated.applied] == ["0015", "0016"]
+    assert is_valid() is False
+    assert outcome(db, update_transfer, good, "next_retry_at = null") == "23514"
+    (warning,) = migrated.warnings
+    assert PENDING_CHECK in warning
+    assert f"rows {bad} " in warning
+
+    by_itself: list[tuple[str | None, str | None]] = []
+    db.add_notice_handler(lambda notice: by_itself.append((notice.severity_nonlocalized, notice.message_primary)))
+    run(db, forward_files()[15].read_text(encoding="utf-8"))
+    ((severity, message),) = by_itself
+    assert severity == "WARNING"
+    assert warning.startswith(str(message))
+
+    again = migrate(dsn)
+    assert (again.applied, again.warnings) == ([], [warning])
+    problem = row(db, "select * from marketplace.self_check()")
+    assert (problem["object"], problem["detail"]) == (
+        f"{PENDING_CHECK} on marketplace.seller_transfers",
+        f"rows {bad} have no next_retry_at",
+    )
+
+    update_transfer(db, bad, "next_retry_at = now()")
+    assert migrate(dsn).warnings == []
+    assert is_valid() is True
+    assert value(db, "select count(*) from marketplace.self_check()") == 0

@@ -1,0 +1,88 @@
+"""The README says nothing that is not so: its diagram, its error table, its SQL, its settings."""
+
+import re
+from pathlib import Path
+
+import psycopg
+import psycopg.errors
+from psycopg.rows import DictRow
+
+from runner.settings import Settings
+from tests.support.readme import README, with_generated_parts
+
+DB = Path(__file__).resolve().parents[1] / "db"
+TEXT = README.read_text("utf-8")
+
+
+def sqlstates_raised() -> set[str]:
+    """Every errcode in db/, as a SQLSTATE."""
+    found = set()
+    for path in DB.rglob("*.sql"):
+        for using in re.findall(r"errcode\s*=\s*(.*?)hint\s*=", path.read_text("utf-8"), re.DOTALL):
+            for code in re.findall(r"'([A-Za-z_0-9]+)'", using):
+                found.add(code if re.fullmatch(r"[0-9A-Z]{5}", code) else condition_sqlstate(code))
+    return found
+
+
+def condition_sqlstate(condition: str) -> str:
+    error = getattr(psycopg.errors, "".join(part.capitalize() for part in condition.split("_")))
+    return str(error.sqlstate)
+
+
+def sqlstates_listed() -> tuple[set[str], set[str]]:
+    """SQLSTATEs of the error table: raised by this schema, and PostgreSQL's own."""
+    [table] = re.findall(r"<!-- errors -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
+    own, native = set(), set()
+    for row in table.splitlines()[2:]:
+        first, meaning, *_ = row.strip("|").split("|")
+        (native if "PostgreSQL's own" in meaning else own).update(re.findall(r"`([0-9A-Z]{5})`", first))
+    return own, native
+
+
+def test_the_error_table_lists_exactly_what_the_functions_raise() -> None:
+    own, native = sqlstates_listed()
+    assert own == sqlstates_raised()
+    assert native
+    assert not own & native
+    assert all(not code.endswith("000") for code in own if code.startswith("ST"))
+
+
+def test_every_error_raised_has_a_hint() -> None:
+    raised = 0
+    for path in DB.rglob("*.sql"):
+        for statement in re.findall(r"raise exception .*?;\s*\n", path.read_text("utf-8"), re.DOTALL):
+            raised += 1
+            assert re.search(r"hint\s*=", statement), f"{path.name}: {statement}"
+    assert raised > 20
+
+
+def test_the_state_diagram_is_the_one_the_database_draws(db: psycopg.Connection[DictRow]) -> None:
+    assert with_generated_parts(TEXT, db) == TEXT, "run: make docs"
+    assert TEXT.count("reversal_pending --> reversed\n") == 1
+
+
+def test_every_sql_block_runs_as_it_stands(db: psycopg.Connection[DictRow]) -> None:
+    blocks = re.findall(r"```sql\n(.*?)```", TEXT, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        db.execute(block.encode())
+    rows = db.execute(
+        "select transfer_key, status, failure_code from marketplace.seller_transfers order by id"
+    ).fetchall()
+    assert [tuple(row.values()) for row in rows] == [
+        ("o-1001/s-7", "reversal_pending", None),
+        ("o-1001/s-8", "permanently_failed", "refunded_before_transfer"),
+    ]
+
+
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    listed = dict(re.findall(r"^\| `([A-Z_]+)` \| .* \| (.*?) ?\|$", TEXT, re.MULTILINE))
+    fields = Settings.model_fields
+    names = {
+        ("" if name in ("database_url", "stripe_api_key") else "SELLER_TRANSFERS_") + name.upper(): name
+        for name in fields
+    }
+    assert set(listed) == set(names)
+    for variable in ("SLOTS", "LEASE_SECONDS", "CALL_DEADLINE_SECONDS", "POLL_SECONDS", "LOG_LEVEL"):
+        default = fields[variable.lower()].default
+        assert listed[f"SELLER_TRANSFERS_{variable}"].strip("`") == str(default)
