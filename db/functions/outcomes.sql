@@ -109,7 +109,7 @@ declare
   v_before text;
   v_outcome marketplace.stripe_outcome;
   v_result marketplace.recorded_outcome;
-  v_tokens uuid[] := '{}';
+  v_tokens uuid[] := '{}'::uuid[];
   v_refusal text;
 begin
   perform marketplace._require_outcomes(p_outcomes, array['reverse']);
