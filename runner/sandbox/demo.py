@@ -1,0 +1,235 @@
+"""`seller-transfers demo`: the main job on an embedded PostgreSQL and a simulator of Stripe, from start to end.
+
+The demo plays everybody but the runners: the app that pays sellers and requests refunds, the DBA, Stripe with its
+troubles, and whoever kills a process. At the end it compares the database with Stripe's ledger.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+import psycopg
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from runner.migrate import MigrationRefused, migrate
+from runner.sandbox.demo_app import App
+from runner.sandbox.demo_folder import (
+    DEMO_DATABASE,
+    demo_data_folder,
+    leave_out_settings,
+    psql_command,
+    sandbox_folder,
+    shown,
+)
+from runner.sandbox.demo_ledger import find_differences
+from runner.sandbox.demo_orders import Order, make_orders, payouts_of, refunds_in_order
+from runner.sandbox.demo_progress import Progress
+from runner.sandbox.demo_refunds import Refunds, Standing
+from runner.sandbox.demo_report import Report
+from runner.sandbox.demo_runners import CALL_DEADLINE_SECONDS, LEASE_SECONDS, RunnerEnded, Runners
+from runner.sandbox.demo_stripe import StripeRefused
+from runner.sandbox.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, remove_data_folder
+from runner.sandbox.simulator import ControlRefused, SimulatorClient, SimulatorNotStarted, simulator_process
+
+_WIDTH = 100
+_RUNNERS = 2
+_INDENT = 2
+
+# A demo's data need not outlive a power cut.
+_POSTGRES_SETTINGS = {"fsync": "off"}
+
+_HURRY = """\
+update marketplace.retry_policy
+set base_delay = least(base_delay / 240, interval '2 s'),
+    max_delay = least(max_delay / 240, interval '4 s');"""
+
+# What can keep a demo from happening, told in a line.
+_OBSTACLES = (
+    EmbeddedPostgresError,
+    SimulatorNotStarted,
+    ControlRefused,
+    StripeRefused,
+    RunnerEnded,
+    MigrationRefused,
+    psycopg.OperationalError,
+    OSError,
+)
+
+
+class _Stopped(BaseException):
+    """A signal that ends the demo."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run_demo(orders: int) -> int:
+    """Run the demo with that many orders (≥ 20) on our standard output; gives the exit status.
+
+    0: every refunded transfer came to its end, and database and ledger agree. 1: they do not, or the demo could
+    not be run, which standard error says. 128 and the signal's number: it was stopped. To be called in the main
+    thread of a process that does nothing else: settings for real work are taken out of its environment.
+    """
+    console = Console(highlight=False)
+    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    try:
+        with _ended_by_signals():
+            return _Demo(console).run(make_orders(orders))
+    except _Stopped as stop:
+        console.print("\nStopped. Nothing is left running.")
+        return 128 + stop.number
+    except _OBSTACLES as error:
+        click.echo(f"seller-transfers demo: {str(error).strip() or type(error).__name__}", err=True)
+        return 1
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Raise _Stopped at the first signal that asks us to end, and let nothing disturb the tidying up after it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it warns of the statement that is cut short
+        raise _Stopped(number)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Demo:
+    """One run; the methods are its chapters."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def run(self, orders: list[Order]) -> int:
+        """Play all chapters; gives the exit status."""
+        self._introduce(orders)
+        leave_out_settings(os.environ)
+        with ExitStack() as stack:
+            server, simulator = self._set_up(stack)
+            connection = stack.enter_context(_connect(server, "demo"))
+            runners = stack.enter_context(Runners(server.dsn(DEMO_DATABASE), simulator.base_url, sandbox_folder()))
+            app = App(stack.enter_context(_connect(server, "demo app")), simulator)
+            self._start_runners(runners)
+            self._pay_sellers(app, orders)
+            self._hurry(connection)
+            standing = self._refund(app, connection, simulator, runners, orders)
+            runners.stop()
+            return self._report(connection, simulator, orders, standing)
+
+    def _introduce(self, orders: list[Order]) -> None:
+        self._console.print(
+            "A marketplace refunds buyers and takes its sellers' shares back at Stripe: each once, whatever goes"
+            f" wrong on the way. {len(orders)} orders, {_RUNNERS} runners, all on this machine, no real money."
+        )
+        for name, instead in (("DATABASE_URL", "PostgreSQL"), ("STRIPE_API_KEY", "stand-in for Stripe")):
+            if os.environ.get(name):
+                self._console.print(f"{name} is set; the demo will not touch it and uses its own {instead}.")
+
+    def _set_up(self, stack: ExitStack) -> tuple[EmbeddedPostgres, SimulatorClient]:
+        self._chapter("Setting up")
+        data = demo_data_folder()
+        data.parent.mkdir(parents=True, exist_ok=True)
+        remove_data_folder(data)
+        server = stack.enter_context(EmbeddedPostgres(data, settings=_POSTGRES_SETTINGS))
+        self._say(f"PostgreSQL runs, with its data in {shown(data)}.")
+        simulator = stack.enter_context(simulator_process())
+        self._say(f"A simulator of Stripe runs at {simulator.base_url}.")
+        migrated = migrate(server.dsn(DEMO_DATABASE))
+        self._say(f"seller-transfers migrate: {len(migrated.applied)} migrations applied, functions loaded.")
+        return server, simulator
+
+    def _start_runners(self, runners: Runners) -> None:
+        for _ in range(_RUNNERS):
+            runner = runners.start()
+            self._say(f"{runner.name} runs (pid {runner.pid}), its log in {shown(runner.log)}.")
+        self._say(
+            f"Their leases last {LEASE_SECONDS} s here and a call {CALL_DEADLINE_SECONDS:g} s at most"
+            " (by default a minute and half a minute)."
+        )
+
+    def _pay_sellers(self, app: App, orders: list[Order]) -> None:
+        self._chapter("Paying the sellers")
+        count = app.pay_sellers(orders)
+        currencies = ", ".join(sorted({order.currency for order in orders}))
+        self._say(
+            f"The demo plays the app: {count} transfers in {currencies}, made at the simulator by POST /v1/transfers"
+            " and recorded by marketplace.record_completed_transfer(…)."
+        )
+
+    def _hurry(self, connection: psycopg.Connection[Any]) -> None:
+        self._chapter("Hurrying up")
+        self._say(
+            "How long a transfer waits for its next try, seconds to hours, stands in marketplace.retry_policy. The demo"
+            " plays the DBA, who may change that at any time, and makes it at least 240 times shorter:"
+        )
+        self._console.print()
+        self._say(_HURRY, indent=2 * _INDENT)
+        connection.execute(_HURRY.encode())
+
+    def _refund(
+        self,
+        app: App,
+        connection: psycopg.Connection[Any],
+        simulator: SimulatorClient,
+        runners: Runners,
+        orders: list[Order],
+    ) -> Standing:
+        refunds = refunds_in_order(orders)
+        self._chapter("Refunds")
+        self._say(
+            f"{len(refunds)} of the {len(orders)} orders are refunded: the app calls marketplace.request_reversal(…),"
+            " and the runners do what is due. Stripe has a bad day."
+        )
+        self._console.print()
+        live = sys.stdout.isatty() and not self._console.is_dumb_terminal
+        with Progress(self._console, live=live) as progress:
+            return Refunds(app, connection, simulator, runners, progress).play(refunds)
+
+    def _report(
+        self,
+        connection: psycopg.Connection[Any],
+        simulator: SimulatorClient,
+        orders: list[Order],
+        standing: Standing,
+    ) -> int:
+        report = Report(self._console, connection)
+        rows, entries = report.read_rows(), simulator.ledger()
+        differences = find_differences(rows, entries)
+        self._chapter("Result")
+        report.show_standings()
+        report.show_stories({payout.key: payout.story for payout in payouts_of(orders)}, simulator)
+        report.show_books(rows, entries)
+        if standing.open:
+            report.show_open()
+        report.show_differences(differences, rows)
+        self._chapter("Looking around")
+        report.show_way_on(psql_command())
+        return 1 if standing.open or differences else 0
+
+    def _chapter(self, title: str) -> None:
+        self._console.print(f"\n[bold]{title}[/]")
+
+    def _say(self, text: str, *, indent: int = _INDENT) -> None:
+        self._console.print(Padding(Text(text), (0, 0, 0, indent), expand=False))
+
+
+def _connect(server: EmbeddedPostgres, name: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(server.dsn(DEMO_DATABASE), autocommit=True, application_name=name)
