@@ -6,7 +6,7 @@ import re
 import psycopg
 import pytest
 
-from tests.support.databases import Database, open_database, value
+from tests.support.databases import Connect, Database, open_database, value
 from tests.support.migrations import migrate_database
 from tests.support.transfers import (
     claim,
@@ -20,6 +20,14 @@ from tests.support.transfers import (
     timeout,
     transfer,
 )
+
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """For tests that need one session; the others open all of theirs."""
+    return rolled_back_db
 
 
 def identity(db: Database, request: str) -> str:
@@ -84,7 +92,8 @@ def test_no_two_obligations_share_a_key(db: Database) -> None:
     assert len({leased["idempotency_key"] for leased in claim(db)}) == len(requests)
 
 
-def test_two_databases_never_share_a_key(db: Database, empty_dsn: str) -> None:
+def test_two_databases_never_share_a_key(connect: Connect, empty_dsn: str) -> None:
+    db = connect()
     migrate_database(empty_dsn)
     with open_database(empty_dsn) as other:
         here, there = claimed_call(db), claimed_call(other)
@@ -93,7 +102,8 @@ def test_two_databases_never_share_a_key(db: Database, empty_dsn: str) -> None:
     assert here["idempotency_key"] != there["idempotency_key"]
 
 
-def test_migrating_again_keeps_the_databases_identity(db: Database, dsn: str) -> None:
+def test_migrating_again_keeps_the_databases_identity(connect: Connect, dsn: str) -> None:
+    db = connect()
     before = value(db, "select database_id from marketplace.stripe_control")
 
     migrate_database(dsn)
@@ -108,7 +118,7 @@ def test_the_databases_identity_is_never_changed_or_lost(db: Database) -> None:
         "delete from marketplace.stripe_control",
         "truncate marketplace.stripe_control",
     ):
-        with pytest.raises(psycopg.Error) as refused:
+        with pytest.raises(psycopg.Error) as refused, db.transaction():
             db.execute(change.encode())
         assert (change, refused.value.sqlstate) == (change, "ST002")
 

@@ -336,7 +336,7 @@ def test_only_the_beginning_of_a_long_message_is_looked_at(db: Database) -> None
     fully = "The transfer tr_1 is already fully reversed."
 
     assert verdict(db, 400, INVALID, None, fully + "x" * 10_000_000) == "already_reversed"
-    assert verdict(db, 400, INVALID, None, "x" * 10_000_000 + fully) == "transient"
+    assert verdict(db, 400, INVALID, None, "x" * 10_000_000 + ". " + fully) == "transient"
 
 
 def test_another_action_is_refused(db: Database) -> None:

@@ -20,6 +20,14 @@ from tests.support.transfers import (
     transfer_values,
 )
 
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """For tests that need one session; the others open all of theirs."""
+    return rolled_back_db
+
 
 def test_a_created_transfer_is_pending_and_due_at_once(db: Database) -> None:
     made = create_transfer(db, p_source_charge="ch_1", p_charge_amount=1500)
@@ -94,7 +102,7 @@ def test_the_same_key_with_another_value_is_refused(db: Database, make: Any) -> 
         {"p_source_charge": None},
         {"p_source_charge": "ch_2"},
     ):
-        with pytest.raises(psycopg.Error) as refused:
+        with pytest.raises(psycopg.Error) as refused, db.transaction():
             make(db, **{"p_source_charge": "ch_1", **other})
         diag = refused.value.diag
         assert (other, diag.sqlstate, diag.constraint_name) == (other, "ST003", "uq_seller_transfers_transfer_key")
@@ -107,7 +115,7 @@ def test_a_charge_has_one_amount(db: Database) -> None:
     create_transfer(db, 1, p_source_charge="ch_1", p_charge_amount=1500)
     create_transfer(db, 2, p_source_charge="ch_1", p_charge_amount=1500)
 
-    with pytest.raises(psycopg.Error) as refused:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
         create_transfer(db, 3, p_source_charge="ch_1", p_charge_amount=1501)
 
     diag = refused.value.diag
@@ -144,7 +152,7 @@ def test_a_stripe_id_added_while_the_reversal_waits_makes_it_claimable(db: Datab
 def test_a_known_stripe_id_is_never_replaced(db: Database) -> None:
     made = record_transfer(db)
 
-    with pytest.raises(psycopg.Error) as refused:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
         record_transfer(db, p_stripe_transfer_id="tr_2")
 
     assert (refused.value.sqlstate, refused.value.diag.column_name) == ("ST003", "stripe_transfer_id")
@@ -157,7 +165,7 @@ def test_one_stripe_transfer_is_one_row(db: Database) -> None:
     before = contents(db)
 
     for n in (2, 3):  # a known row, and a new one
-        with pytest.raises(psycopg.Error) as refused:
+        with pytest.raises(psycopg.Error) as refused, db.transaction():
             record_transfer(db, n, p_stripe_transfer_id="tr_1")
         assert refused.value.sqlstate == "ST003"
         assert refused.value.diag.message_hint
@@ -179,7 +187,7 @@ def test_an_announced_transfer_that_the_app_made_itself_is_completed(db: Databas
 def test_an_announced_transfer_is_not_completed_without_its_stripe_id(db: Database) -> None:
     announced = create_transfer(db)
 
-    with pytest.raises(psycopg.Error) as refused:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
         record_transfer(db, p_stripe_transfer_id=None)
 
     assert refused.value.sqlstate == "ST003"
@@ -190,7 +198,7 @@ def test_a_transfer_that_a_runner_may_have_sent_is_not_recorded_by_the_app(db: D
     announced = create_transfer(db)
     db.execute("update marketplace.seller_transfers set call_last_sent_at = clock_timestamp()")
 
-    with pytest.raises(psycopg.Error) as refused:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
         record_transfer(db)
 
     assert refused.value.sqlstate == "ST002"
@@ -202,7 +210,7 @@ def test_a_row_given_up_before_it_was_paid_stays_given_up(db: Database) -> None:
     request_reversal(db)
     before = contents(db)
 
-    with pytest.raises(psycopg.Error) as refused:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
         record_transfer(db)
 
     assert refused.value.sqlstate == "ST002"
@@ -220,7 +228,8 @@ def test_the_log_quotes_the_callers_reason(db: Database) -> None:
 
 
 @pytest.mark.parametrize("function", ["create_transfer", "record_completed_transfer"])
-def test_an_old_snapshot_is_refused(db: Database, function: str) -> None:
+def test_an_old_snapshot_is_refused(connect: Connect, function: str) -> None:
+    db = connect()
     db.execute("set default_transaction_isolation = 'repeatable read'")
 
     with pytest.raises(psycopg.Error) as refused:
@@ -231,7 +240,8 @@ def test_an_old_snapshot_is_refused(db: Database, function: str) -> None:
     assert rows(db, "select from marketplace.seller_transfers") == []
 
 
-def test_two_sessions_that_create_the_same_transfer_get_one_row(db: Database, connect: Connect) -> None:
+def test_two_sessions_that_create_the_same_transfer_get_one_row(connect: Connect) -> None:
+    db = connect()
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
         with db.transaction():
@@ -243,8 +253,9 @@ def test_two_sessions_that_create_the_same_transfer_get_one_row(db: Database, co
 
 @pytest.mark.parametrize("committed", [True, False])
 def test_a_key_that_another_order_takes_meanwhile_is_refused_once_it_is_committed(
-    db: Database, connect: Connect, committed: bool
+    connect: Connect, committed: bool
 ) -> None:
+    db = connect()
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
         with db.transaction(force_rollback=not committed):
@@ -260,7 +271,8 @@ def test_a_key_that_another_order_takes_meanwhile_is_refused_once_it_is_committe
     assert value(db, "select order_id from marketplace.seller_transfers") == ("order-1" if committed else "order-2")
 
 
-def test_a_stripe_transfer_that_another_session_records_meanwhile_is_refused(db: Database, connect: Connect) -> None:
+def test_a_stripe_transfer_that_another_session_records_meanwhile_is_refused(connect: Connect) -> None:
+    db = connect()
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
         with db.transaction():

@@ -41,7 +41,11 @@ def test_rows_are_claimed_in_due_order_and_no_more_than_asked_for(db: Database) 
 
     due_order = oldest_last[::-1]
     assert ids(claim(db, limit=2)) == due_order[:2]
-    assert ids(claim(db, limit=10)) == due_order[2:]
+    # Nor does the order depend on the index that happens to be in it.
+    db.execute("set local enable_indexscan = off")
+    db.execute("discard plans")
+    assert ids(claim(db, limit=2)) == due_order[2:4]
+    assert ids(claim(db, limit=10)) == due_order[4:]
     assert claim(db) == []
 
 

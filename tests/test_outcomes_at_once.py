@@ -15,8 +15,10 @@ from tests.support.transfers import (
     lapse_lease,
     record,
     record_one,
+    record_transfer,
     refunded_transfers,
     refusal,
+    request_reversal,
     success,
     timeout,
 )
@@ -75,6 +77,25 @@ def test_overlapping_batches_in_opposite_order_do_not_deadlock(db: Database, con
 
     assert (counted.count("applied"), counted.count("already_recorded")) == (30, 30)
     assert value(db, "select count(*) from marketplace.transfer_attempts") == 30
+
+
+def test_a_report_and_a_refund_of_one_order_do_not_deadlock(db: Database, connect: Connect) -> None:
+    for n in (1, 2, 3):
+        record_transfer(db, n, p_order_id="order-1")
+    request_reversal(db)
+    first, middle, last = claim(db)
+    reporter, refunder = (impatient(connect, deadlock_timeout="10ms") for _ in range(2))
+    gate = connect()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        # Both lock the order's rows, and are stopped half-way by the one in the middle.
+        with gate.transaction():
+            gate.execute("select from marketplace.seller_transfers where id = %s for update", [middle["id"]])
+            reporting = pool.submit(record, reporter, success(last), success(middle), success(first))
+            wait_until_blocked(connect(), reporter)
+            refunding = pool.submit(request_reversal, refunder, p_reversal_request_id="re_2")
+            wait_until_blocked(connect(), reporter, refunder)
+        assert [each["result"] for each in reporting.result()] == ["applied"] * 3
+        assert refunding.result() == []
 
 
 def test_refused_keys_and_claims_at_once_do_not_deadlock(db: Database, connect: Connect) -> None:

@@ -23,6 +23,14 @@ from tests.support.transfers import (
     transfer,
 )
 
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """For tests that need one session; the others open all of theirs."""
+    return rolled_back_db
+
 
 def control(db: Database) -> DictRow:
     return row(db, "select * from marketplace.stripe_control")
@@ -66,7 +74,8 @@ def test_a_pause_counts_from_its_beginning(db: Database) -> None:
     assert (second["paused_at"], second["pause_reason"]) == (first["paused_at"], "and still does")
 
 
-def test_resuming_wakes_the_runners(db: Database, connect: Connect) -> None:
+def test_resuming_wakes_the_runners(connect: Connect) -> None:
+    db = connect()
     listener = connect()
     listener.execute("listen seller_transfers_due")
     call(db, "pause_stripe_calls", p_reason="Stripe asked us to")
@@ -226,9 +235,8 @@ def test_a_row_refused_twice_while_nothing_succeeded_is_not_at_fault(db: Databas
     ],
     ids=["success", "400", "429", "500"],
 )
-def test_any_other_answer_to_the_probe_lifts_the_pause_and_wakes_the_runners(
-    db: Database, connect: Connect, answer: object
-) -> None:
+def test_any_other_answer_to_the_probe_lifts_the_pause_and_wakes_the_runners(connect: Connect, answer: object) -> None:
+    db = connect()
     assert callable(answer)
     paused_by_verdict(db)
     probe_is_due(db)

@@ -19,6 +19,14 @@ from tests.support.transfers import (
     transfer,
 )
 
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """For tests that need one session; the others open all of theirs."""
+    return rolled_back_db
+
 
 def states(found: list[DictRow]) -> dict[str, str]:
     return {each["transfer_key"]: each["status"] for each in found}
@@ -54,7 +62,7 @@ def test_a_known_request_with_other_values_is_refused(db: Database) -> None:
 
     others: list[dict[str, Any]] = [{"p_order_id": "order-2"}, {"p_reason": "dispute"}, {"p_order_id": "order-3"}]
     for other in others:
-        with pytest.raises(psycopg.Error) as refused:
+        with pytest.raises(psycopg.Error) as refused, db.transaction():
             request_reversal(db, **other)
         diag = refused.value.diag
         assert (other, diag.sqlstate, diag.constraint_name) == (other, "ST003", "pk_reversal_requests")
@@ -64,7 +72,7 @@ def test_a_known_request_with_other_values_is_refused(db: Database) -> None:
 
 
 def test_an_order_without_transfers_is_an_error_and_leaves_no_request(db: Database) -> None:
-    with pytest.raises(psycopg.Error) as refused:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
         request_reversal(db)
 
     assert (refused.value.sqlstate, refused.value.diag.column_name) == ("ST004", "p_order_id")
@@ -72,7 +80,8 @@ def test_an_order_without_transfers_is_an_error_and_leaves_no_request(db: Databa
     assert rows(db, "select from marketplace.reversal_requests") == []
 
 
-def test_runners_are_woken_when_the_request_is_committed_and_not_before(db: Database, connect: Connect) -> None:
+def test_runners_are_woken_when_the_request_is_committed_and_not_before(connect: Connect) -> None:
+    db = connect()
     record_transfer(db)
     listener, marker = connect(), connect()
     listener.execute("listen seller_transfers_due")
@@ -89,7 +98,8 @@ def test_runners_are_woken_when_the_request_is_committed_and_not_before(db: Data
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_refund_waits_for_a_transfer_that_is_being_recorded(db: Database, connect: Connect, committed: bool) -> None:
+def test_a_refund_waits_for_a_transfer_that_is_being_recorded(connect: Connect, committed: bool) -> None:
+    db = connect()
     record_transfer(db, 1)
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -103,7 +113,8 @@ def test_a_refund_waits_for_a_transfer_that_is_being_recorded(db: Database, conn
 
 
 @pytest.mark.parametrize("committed", [True, False])
-def test_a_transfer_waits_for_a_refund_that_is_being_requested(db: Database, connect: Connect, committed: bool) -> None:
+def test_a_transfer_waits_for_a_refund_that_is_being_requested(connect: Connect, committed: bool) -> None:
+    db = connect()
     record_transfer(db, 1)
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -116,7 +127,8 @@ def test_a_transfer_waits_for_a_refund_that_is_being_requested(db: Database, con
     assert recorded["status"] == ("reversal_pending" if committed else "completed")
 
 
-def test_two_requests_at_once_take_each_transfer_once(db: Database, connect: Connect) -> None:
+def test_two_requests_at_once_take_each_transfer_once(connect: Connect) -> None:
+    db = connect()
     record_transfer(db)
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -130,7 +142,8 @@ def test_two_requests_at_once_take_each_transfer_once(db: Database, connect: Con
     assert value(db, "select sum(met) from marketplace.reversal_request_lines") == 1000
 
 
-def test_one_request_id_for_two_orders_at_once_is_refused_for_one_of_them(db: Database, connect: Connect) -> None:
+def test_one_request_id_for_two_orders_at_once_is_refused_for_one_of_them(connect: Connect) -> None:
+    db = connect()
     record_transfer(db, 1)
     record_transfer(db, 2)
     second = impatient(connect)
@@ -146,7 +159,8 @@ def test_one_request_id_for_two_orders_at_once_is_refused_for_one_of_them(db: Da
     assert value(db, "select count(*) from marketplace.seller_transfers where status = 'reversal_pending'") == 1
 
 
-def test_a_row_that_becomes_completed_under_the_refund_is_taken(db: Database, connect: Connect) -> None:
+def test_a_row_that_becomes_completed_under_the_refund_is_taken(connect: Connect) -> None:
+    db = connect()
     created = create_transfer(db)
     second = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:

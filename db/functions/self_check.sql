@@ -42,20 +42,31 @@ as $$
   select 'guard missing', format('%s on marketplace.%s', w.trigger, w.relation), null,
     'Bind it again as the migration bind-guards does.'
   from (values
-    ('_100_guard_transition', 'seller_transfers'), ('_200_guard_frozen', 'seller_transfers'),
-    ('_900_log_birth', 'seller_transfers'), ('_900_log_status', 'seller_transfers'),
-    ('_100_refuse_delete', 'seller_transfers'), ('_100_refuse_truncate', 'seller_transfers'),
-    ('_100_refuse_change', 'transfer_status_log'), ('_100_refuse_truncate', 'transfer_status_log'),
-    ('_100_refuse_change', 'transfer_attempts'), ('_100_refuse_truncate', 'transfer_attempts'),
-    ('_100_refuse_change', 'reversal_requests'), ('_100_refuse_truncate', 'reversal_requests'),
-    ('_100_refuse_change', 'reversal_request_lines'), ('_100_refuse_delete', 'reversal_request_lines'),
-    ('_100_refuse_truncate', 'reversal_request_lines'), ('_100_refuse_change', 'stripe_control'),
-    ('_100_refuse_delete', 'stripe_control'), ('_100_refuse_truncate', 'stripe_control'),
-    ('_100_refuse_delete', 'retry_policy'), ('_100_refuse_truncate', 'retry_policy')
-  ) as w (trigger, relation)
+    ('_100_guard_transition', 'seller_transfers', 'tg_seller_transfers__guard_transition'),
+    ('_200_guard_frozen', 'seller_transfers', 'tg_seller_transfers__guard_frozen'),
+    ('_900_log_birth', 'seller_transfers', 'tg_seller_transfers__log_status'),
+    ('_900_log_status', 'seller_transfers', 'tg_seller_transfers__log_status'),
+    ('_100_refuse_delete', 'seller_transfers', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'seller_transfers', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'transfer_status_log', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'transfer_status_log', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'transfer_attempts', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'transfer_attempts', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'reversal_requests', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'reversal_requests', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'reversal_request_lines', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'reversal_request_lines', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'reversal_request_lines', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'stripe_control', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'stripe_control', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'stripe_control', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'retry_policy', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'retry_policy', 'tg_records__refuse_change')
+  ) as w (trigger, relation, function)
   where not exists (
     select from pg_catalog.pg_trigger as g
-    where g.tgname = w.trigger and g.tgrelid = to_regclass('marketplace.' || w.relation))
+    where g.tgname = w.trigger and g.tgrelid = to_regclass('marketplace.' || w.relation)
+      and g.tgfoid = to_regproc('marketplace.' || w.function))
   union all
   select 'index not valid', i.indexrelid::regclass::text, null,
     format('drop index %s; then run the migration that builds it again.', i.indexrelid::regclass)

@@ -53,7 +53,7 @@ begin
   end;
 
   if v_column is not null then
-    raise exception 'column % of transfer % never changes', v_column, OLD.id
+    raise exception 'column % of transfer % may not change like that', v_column, OLD.id
       using errcode = 'ST002',
             hint = 'Who is paid how much, and the evidence for it, stays as recorded; record what is new as a row of its own.',
             schema = tg_table_schema, table = tg_table_name, column = v_column;
@@ -91,6 +91,13 @@ as $$
 declare
   v_reason text := nullif(current_setting('marketplace.reason', true), '');
 begin
+  -- Asked again, after every trigger that could have changed the status since the guard looked.
+  if tg_op = 'UPDATE' and not marketplace.can_transition_transfer_status(OLD.status, NEW.status) then
+    raise exception 'transfer % cannot go from % to %', OLD.id, OLD.status, NEW.status
+      using errcode = 'ST001',
+            hint = 'can_transition_transfer_status() says what may follow what; look for a trigger of somebody else''s.',
+            schema = tg_table_schema, table = tg_table_name, column = 'status';
+  end if;
   if NEW.failure_message is not null and NEW.status <> 'completed' then
     v_reason := concat_ws(': ', v_reason, NEW.failure_message);
   end if;

@@ -1,7 +1,7 @@
 -- Refused sends that wait for their next try, in due order.
 --
 -- Built without stopping writers. A build that was cut off leaves an invalid index behind, which IF NOT EXISTS would
--- take for the real one: it is dropped first.
+-- take for the real one: it is dropped first, under an instant's lock.
 -- transactional: false
 -- depends: 0010.create-call-types
 

@@ -1,7 +1,7 @@
 -- Reversals that wait for their next call, in due order: what a claim reads.
 --
 -- Built without stopping writers. A build that was cut off leaves an invalid index behind, which IF NOT EXISTS would
--- take for the real one: it is dropped first.
+-- take for the real one: it is dropped first, under an instant's lock.
 -- transactional: false
 -- depends: 0011.index-retry
 

@@ -82,7 +82,8 @@ def schema_and_rows_of(dsn: str) -> list[str]:
 
 
 def _dump(dsn: str, *options: str) -> list[str]:
-    command = [str(find_binaries(16) / "pg_dump"), "--exclude-schema=public", *options, dsn]
+    # The newest pg_dump: it reads servers older than itself too, not newer ones.
+    command = [str(find_binaries(18) / "pg_dump"), "--exclude-schema=public", *options, dsn]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     # \restrict carries a word that pg_dump makes up anew each time.
     return [line for line in done.stdout.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]

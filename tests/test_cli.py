@@ -1,0 +1,302 @@
+"""The command line: what a person sees, and the exit codes that scripts branch on."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runner.cli import main
+from runner.sandbox.simulator import TEST_KEY, SimulatorClient
+from tests.support.databases import Database, ServerAddress, rows, value
+from tests.support.orders import pay_sellers, refund
+from tests.support.runners import REPOSITORY, runners
+
+DATABASE_PASSWORD = "hunter2hunter2"
+NOWHERE = f"postgresql://app:{DATABASE_PASSWORD}@127.0.0.1:1/shop"
+
+
+def command(*arguments: str, **environment: str) -> Result:
+    """Run a command in this process."""
+    result = CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
+    assert DATABASE_PASSWORD not in result.output
+    return result
+
+
+def process(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a process of its own; the environment is put together as people do."""
+    done = subprocess.run(
+        [sys.executable, "-m", "runner", *arguments],
+        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    for output in (done.stdout, done.stderr):
+        assert "Traceback" not in output
+        assert DATABASE_PASSWORD not in output
+        assert environment.get("STRIPE_API_KEY", "sk_test_none") not in output
+    return done
+
+
+def only_line(text: str) -> str:
+    """The text, which is one line and says who speaks."""
+    (line,) = text.splitlines()
+    assert line.startswith("seller-transfers: ")
+    return line.removeprefix("seller-transfers: ")
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_names_the_commands_the_settings_and_every_exit_code(option: str) -> None:
+    shown = command(option)
+
+    assert shown.exit_code == 0
+    for word in ("migrate", "run", "status", "demo", "DATABASE_URL", "STRIPE_API_KEY", "SELLER_TRANSFERS_"):
+        assert word in shown.output
+    for code in range(6):
+        assert f" {code} " in shown.output.replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", ["migrate", "run", "status", "demo"])
+def test_every_command_says_what_it_does(name: str) -> None:
+    shown = command(name, "--help")
+
+    assert shown.exit_code == 0
+    first_line = shown.output.split("\n\n")[1].strip()
+    assert first_line.endswith(".")
+
+
+def test_the_version_is_told() -> None:
+    assert command("--version").output.startswith("seller-transfers, version ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["run", "now"], ["run", "--slots", "3"], ["demo", "--orders", "0"]]
+)
+def test_bad_usage_is_2(arguments: list[str]) -> None:
+    assert command(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["migrate", "status", "run"])
+@pytest.mark.parametrize(
+    "url", ["", "   ", "mysql://app:hunter2hunter2@db/shop", "postgresql://app:hunter2hunter2%zz@db/shop"]
+)
+def test_a_missing_or_malformed_database_is_one_line_and_2(name: str, url: str) -> None:
+    result = command(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert only_line(result.stderr).startswith("DATABASE_URL: it ")
+
+
+@pytest.mark.parametrize("key", ["", "hunter2hunter2", "pk_test_hunter2hunter2", "sk_test_hunter2 hunter2"])
+def test_a_missing_or_malformed_key_is_one_line_and_2(key: str) -> None:
+    result = command("run", DATABASE_URL=NOWHERE, STRIPE_API_KEY=key)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert only_line(result.stderr).startswith("STRIPE_API_KEY: it ")
+
+
+def test_every_bad_setting_has_a_line_of_its_own() -> None:
+    result = command("run", SELLER_TRANSFERS_SLOTS="many", SELLER_TRANSFERS_LEASE_SECONDS="-1")
+
+    assert result.exit_code == 2
+    said = [only_line(line).split(":")[0] for line in result.stderr.splitlines()]
+    settings = ["DATABASE_URL", "STRIPE_API_KEY", "SELLER_TRANSFERS_SLOTS", "SELLER_TRANSFERS_LEASE_SECONDS"]
+    assert sorted(said) == sorted(settings)
+
+
+def test_a_call_may_not_outlast_its_lease() -> None:
+    ours = {"SELLER_TRANSFERS_LEASE_SECONDS": "10", "SELLER_TRANSFERS_CALL_DEADLINE_SECONDS": "9"}
+    result = command("run", DATABASE_URL=NOWHERE, STRIPE_API_KEY=TEST_KEY, **ours)
+
+    assert result.exit_code == 2
+    assert "SELLER_TRANSFERS_CALL_DEADLINE_SECONDS" in only_line(result.stderr)
+
+
+@pytest.mark.parametrize("name", ["migrate", "status"])
+def test_what_does_not_call_stripe_does_not_ask_for_its_key(name: str) -> None:
+    result = command(name, DATABASE_URL=NOWHERE, STRIPE_API_KEY="nonsense")
+
+    assert result.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["migrate", "status", "run"])
+@pytest.mark.parametrize("url", [NOWHERE, f"host=/nowhere user=app password={DATABASE_PASSWORD} dbname=shop"])
+def test_a_database_that_cannot_be_reached_is_one_line_and_3(name: str, url: str) -> None:
+    result = process(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY)
+
+    assert (result.returncode, result.stdout) == (3, "")
+    assert only_line(result.stderr).startswith("the database cannot be reached: ")
+
+
+@pytest.mark.parametrize("name", ["migrate", "status"])
+def test_a_database_that_does_not_exist_is_one_line_and_3(name: str, server_address: ServerAddress) -> None:
+    result = command(name, DATABASE_URL=server_address.dsn("missing"))
+
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert 'database "missing" does not exist' in only_line(result.stderr)
+
+
+def test_an_unmigrated_database_is_4_and_says_what_to_run(empty_dsn: str) -> None:
+    for result in (
+        command("status", DATABASE_URL=empty_dsn),
+        process("run", DATABASE_URL=empty_dsn, STRIPE_API_KEY=TEST_KEY),
+    ):
+        code = result.exit_code if isinstance(result, Result) else result.returncode
+        assert (code, result.stdout) == (4, "")
+        assert only_line(result.stderr) == "the database has no schema of this program; run: seller-transfers migrate"
+
+
+@pytest.mark.parametrize(
+    ("changed", "says", "advises"),
+    [
+        ("migration_head = '0001.create-schema'", "older than this program", "run: seller-transfers migrate"),
+        ("migration_head = '9999.fly'", "9999.fly, newer than this program", "install the release that migrated it"),
+        ("functions_sha256 = repeat('0', 64)", "are not those of this program", "run: seller-transfers migrate"),
+    ],
+)
+def test_a_schema_of_another_release_is_4_and_says_what_to_do(
+    dsn: str, db: Database, changed: str, says: str, advises: str
+) -> None:
+    db.execute(f"update marketplace.schema_release set {changed}".encode())
+
+    result = command("status", DATABASE_URL=dsn)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    line = only_line(result.stderr)
+    assert says in line
+    assert line.endswith(advises)
+
+
+def test_a_runner_does_not_start_on_a_schema_of_another_release(dsn: str, db: Database) -> None:
+    db.execute("update marketplace.schema_release set functions_sha256 = repeat('0', 64)")
+
+    result = process("run", DATABASE_URL=dsn, STRIPE_API_KEY=TEST_KEY)
+
+    assert (result.returncode, result.stdout) == (4, "")
+    assert "run: seller-transfers migrate" in only_line(result.stderr)
+
+
+@pytest.mark.parametrize("key", [TEST_KEY, "sk_test_unknown0123456789"])
+def test_a_key_that_stripe_refuses_is_one_line_and_5(dsn: str, simulator: SimulatorClient, key: str) -> None:
+    simulator.revoke_key()
+
+    result = process("run", DATABASE_URL=dsn, STRIPE_API_KEY=key, SELLER_TRANSFERS_STRIPE_API_BASE=simulator.base_url)
+
+    assert (result.returncode, result.stdout) == (5, "")
+    assert only_line(result.stderr).startswith("Stripe refuses the key: HTTP 401: ")
+
+
+def test_a_stripe_that_cannot_be_reached_does_not_keep_a_runner_from_starting(dsn: str, tmp_path: Path) -> None:
+    with runners(dsn, "http://127.0.0.1:1", tmp_path) as start_runner:
+        runner = start_runner()
+        runner.send(signal.SIGTERM)
+        assert runner.exit_code() == 0
+
+        assert [entry["event"] for entry in runner.log()] == [
+            "Stripe cannot be reached; going on",
+            "running",
+            "stopped",
+        ]
+
+
+def test_migrate_brings_an_empty_database_up_and_doing_it_again_changes_nothing(empty_dsn: str) -> None:
+    first = command("migrate", DATABASE_URL=empty_dsn)
+    second = command("migrate", DATABASE_URL=empty_dsn)
+
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert (first.stderr, second.stderr) == ("", "")
+    assert "applying 0001.create-schema" in first.stdout
+    assert "migrations applied; functions loaded; the database is at " in first.stdout
+    assert "applying" not in second.stdout
+    assert second.stdout.splitlines()[-1].startswith("no migration was pending; functions loaded; ")
+    assert command("status", DATABASE_URL=empty_dsn).exit_code == 0
+
+
+def test_migrate_does_not_touch_a_database_of_a_newer_release(dsn: str, db: Database) -> None:
+    db.execute("update marketplace.schema_release set migration_head = '9999.fly', functions_sha256 = repeat('0', 64)")
+
+    result = command("migrate", DATABASE_URL=dsn)
+
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "newer than this program" in only_line(result.stderr)
+    assert value(db, "select functions_sha256 from marketplace.schema_release") == "0" * 64
+
+
+def test_migrate_mends_functions_of_another_release(dsn: str, db: Database) -> None:
+    db.execute("update marketplace.schema_release set functions_sha256 = repeat('0', 64)")
+
+    assert command("migrate", DATABASE_URL=dsn).exit_code == 0
+    assert command("status", DATABASE_URL=dsn).exit_code == 0
+
+
+def test_status_of_a_new_database_is_good_news(dsn: str) -> None:
+    result = command("status", DATABASE_URL=dsn)
+
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "No transfers yet." in result.stdout
+    assert "reversals: 0 due" in result.stdout
+    assert "PROBLEM" not in result.stdout
+
+
+def test_status_shows_the_money_as_people_write_it(dsn: str, db: Database, simulator: SimulatorClient) -> None:
+    pay_sellers(db, simulator, "a", "b", amount=123456, currency="usd")
+    pay_sellers(db, simulator, "yen", amount=5000, currency="jpy")
+    refund(db, "b")
+
+    result = command("status", DATABASE_URL=dsn)
+
+    assert result.exit_code == 0
+    lines = [" ".join(line.replace("│", " ").split()) for line in result.stdout.splitlines()]
+    for line in (
+        "usd completed 1 1,234.56 123456",
+        "usd reversal_pending 1 1,234.56 123456",
+        "jpy completed 1 5,000 5000",
+    ):
+        assert line in lines
+    assert "reversals: 1 due" in result.stdout
+
+
+def test_status_of_a_paused_database_says_why_and_how_to_go_on(dsn: str, db: Database) -> None:
+    rows(db, "select * from marketplace.pause_stripe_calls('the [bold]bank[/bold] is asking')")
+
+    result = command("status", DATABASE_URL=dsn)
+
+    assert result.exit_code == 0
+    shown = " ".join(result.stdout.split())
+    assert "by person: the [bold]bank[/bold] is asking" in shown
+    assert "To end the pause: select * from marketplace.resume_stripe_calls(p_reason => '…');" in shown
+
+
+def test_status_with_something_wrong_is_1_and_says_what_to_do(dsn: str, db: Database) -> None:
+    db.execute("alter table marketplace.seller_transfers enable trigger _100_guard_transition")
+
+    result = command("status", DATABASE_URL=dsn)
+
+    assert result.exit_code == 1
+    shown = " ".join(result.stdout.split())
+    assert "PROBLEM: trigger not ENABLE ALWAYS: _100_guard_transition on marketplace.seller_transfers." in shown
+    assert "alter table marketplace.seller_transfers enable always trigger _100_guard_transition;" in shown
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback(dsn: str) -> None:
+    environment = {**os.environ, "DATABASE_URL": dsn}
+    with subprocess.Popen(
+        [sys.executable, "-m", "runner", "status"],
+        env=environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.close()
+        said = running.stderr.read()
+        running.wait(30)
+    assert "Traceback" not in said

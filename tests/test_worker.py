@@ -1,0 +1,335 @@
+"""runner/worker.py: the loop, in this process, on a real database, with somebody else to make the calls."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass, field, replace
+
+from runner.database import ReversalTask
+from runner.outcome import Outcome, StripeObject, not_sent
+from runner.settings import load_settings
+from runner.worker import Worker
+from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
+from tests.support.orders import set_delays
+from tests.support.transfers import attempts, lapse_lease, refunded_transfer, refunded_transfers, transfer
+
+NO_POLL = {"poll_seconds": 300}
+
+
+def succeeded(call: ReversalTask) -> Outcome:
+    """Stripe did as it was asked."""
+    assert call.stripe_transfer_id is not None
+    reversal = StripeObject(
+        id=call.stripe_transfer_id.replace("tr_", "trr_"),
+        object="transfer_reversal",
+        amount=call.amount,
+        currency=call.currency,
+        transfer=call.stripe_transfer_id,
+    )
+    return _outcome(call, http_status=200, object=reversal)
+
+
+def locked(call: ReversalTask) -> Outcome:
+    """Stripe said to come back later."""
+    return _outcome(call, http_status=429, error_type="invalid_request_error", error_code="lock_timeout")
+
+
+def _outcome(call: ReversalTask, **facts: object) -> Outcome:
+    frame = Outcome(id=call.id, action=call.action, lease_token=call.lease_token, sent=True)
+    return replace(frame, **facts)  # type: ignore[arg-type]  # each fact is of its own type
+
+
+Answer = Callable[[ReversalTask], Outcome]
+
+
+@dataclass
+class Caller:
+    """Makes no calls: answers as it is told, in the order of calls and after that always by `answer`."""
+
+    answer: Answer = succeeded
+    first_answers: list[Answer] = field(default_factory=list)
+    gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(10**6))
+    calls: list[ReversalTask] = field(default_factory=list)
+    called_at: list[float] = field(default_factory=list)
+    under_way: int = 0
+    most_under_way: int = 0
+
+    async def perform(self, call: ReversalTask) -> Outcome:
+        self.calls.append(call)
+        self.called_at.append(time.monotonic())
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        answer = self.first_answers.pop(0) if self.first_answers else self.answer
+        await self.gate.acquire()
+        self.under_way -= 1
+        return answer(call)
+
+
+async def until(happened: Callable[[], object], what: str, *, within_seconds: float = 10.0) -> None:
+    """Look until `happened`, letting the worker work; raises AssertionError that names `what`."""
+    end = time.monotonic() + within_seconds
+    while not happened():
+        assert time.monotonic() < end, f"not within {within_seconds:g} s: {what}"
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def working(dsn: str, caller: Caller, **settings: object) -> AsyncIterator[Worker]:
+    """Run a worker for as long as the block lasts, and stop it as a signal would."""
+    ours = {
+        "slots": 8,
+        "lease_seconds": 20,
+        "call_deadline_seconds": 10,
+        "poll_seconds": 5,
+        **settings,
+        "worker": "blue",
+    }
+    environment = {f"SELLER_TRANSFERS_{name.upper()}": str(setting) for name, setting in ours.items()}
+    worker = Worker(load_settings({"DATABASE_URL": dsn, **environment}, need_stripe=False), caller)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield worker
+        worker.stop()
+        async with asyncio.timeout(10):
+            await running
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+def reversed_rows(db: Database) -> int:
+    return int(value(db, "select count(*) from marketplace.seller_transfers where status = 'reversed'"))
+
+
+def listens(db: Database) -> list[int]:
+    found = rows(
+        db,
+        "select pid from pg_stat_activity where application_name = 'seller-transfers listens blue'"
+        " and state = 'idle' and query like 'LISTEN%%'",
+    )
+    return [session["pid"] for session in found]
+
+
+def sleeps(db: Database) -> bool:
+    """Whether it listens, and has long asked how long it may sleep: it does nothing now unless something wakes it."""
+    asked = """
+        select from pg_stat_activity
+        where application_name = 'seller-transfers claims blue' and state = 'idle'
+          and query like '%%next_due_in%%' and state_change < clock_timestamp() - interval '100 ms'
+    """
+    return bool(listens(db) and rows(db, asked))
+
+
+async def test_there_are_never_more_calls_under_way_than_slots(dsn: str, db: Database) -> None:
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfers(db, 20)
+
+    async with working(dsn, caller, slots=3):
+        await until(lambda: caller.under_way == 3, "the slots are filled")
+        assert value(db, "select count(*) from marketplace.seller_transfers where lease_token is not null") == 3
+        for _ in range(20):
+            caller.gate.release()
+        await until(lambda: reversed_rows(db) == 20, "all is reversed")
+
+    assert (len(caller.calls), caller.most_under_way) == (20, 3)
+
+
+async def test_a_slot_is_filled_again_while_the_others_are_still_busy(dsn: str, db: Database) -> None:
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfers(db, 6)
+
+    async with working(dsn, caller, slots=3):
+        for done in range(1, 4):
+            await until(lambda: caller.under_way == 3, "the slots are filled")
+            caller.gate.release()
+            await until(lambda done=done: reversed_rows(db) == done, "one more is reversed")  # type: ignore[misc]
+        await until(lambda: caller.under_way == 3, "the slots are filled")
+        assert len(caller.calls) == 6
+        for _ in range(3):
+            caller.gate.release()
+
+
+async def test_a_commit_wakes_the_worker_without_a_poll(dsn: str, db: Database) -> None:
+    caller = Caller()
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: sleeps(db), "the worker sleeps")
+        refunded_transfer(db)
+        await until(lambda: reversed_rows(db) == 1, "it is woken")
+
+
+async def test_a_row_is_called_for_when_its_time_has_come_without_a_poll(dsn: str, db: Database) -> None:
+    caller = Caller()
+    waiting = refunded_transfer(db)["id"]
+    due_in_half_a_second = (
+        "update marketplace.seller_transfers set next_retry_at = clock_timestamp() + interval '0.5 s'"
+    )
+    db.execute(due_in_half_a_second.encode())
+    written_at = time.monotonic()
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: caller.calls, "its time has come")
+
+    assert caller.calls[0].id == waiting
+    assert 0.4 < caller.called_at[0] - written_at < 3
+
+
+async def test_a_retry_of_its_own_is_not_slept_through(dsn: str, db: Database) -> None:
+    caller = Caller(first_answers=[locked])
+    set_delays(db, "throttled", "300 ms")
+    gate = caller.gate = asyncio.Semaphore(0)
+    refunded_transfer(db)
+
+    async with working(dsn, caller, **NO_POLL):
+        # The worker sleeps already, with nothing else to wait for, when it learns of the retry.
+        await until(lambda: caller.calls and sleeps(db), "the call is under way and the worker sleeps")
+        gate.release()
+        gate.release()
+        await until(lambda: reversed_rows(db) == 1, "it is called again")
+
+    assert caller.called_at[1] - caller.called_at[0] > 0.25
+
+
+async def test_a_lease_that_another_worker_lost_is_taken_over_in_time(dsn: str, db: Database) -> None:
+    caller = Caller()
+    refunded_transfer(db)
+    rows(db, "select * from marketplace.claim_due_reversals('dead', 1, '600 ms')")
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: reversed_rows(db) == 1, "the lease has lapsed and the row is done")
+
+    assert [attempt["kind"] for attempt in attempts(db, caller.calls[0].id)] == ["lost_lease", "call"]
+
+
+async def test_the_poll_finds_work_where_nobody_can_listen(
+    dsn: str, db: Database, server_address: ServerAddress
+) -> None:
+    caller = Caller()
+    allow = f'alter database "{value(db, "select current_database()")}" allow_connections'
+
+    with closing(open_database(server_address.dsn("postgres"))) as maintenance:
+        async with working(dsn, caller, poll_seconds=0.3):
+            await until(lambda: sleeps(db), "the worker sleeps")
+            refunded_transfer(db, 1)
+            await until(
+                lambda: reversed_rows(db) == 1 and sleeps(db), "all its connections are made, and it sleeps again"
+            )
+            maintenance.execute(f"{allow} false".encode())
+            rows(db, "select pg_terminate_backend(%(pid)s)", pid=listens(db)[0])
+            await until(lambda: not listens(db), "nobody listens")
+            refunded_transfer(db, 2)
+            await until(lambda: reversed_rows(db) == 2, "the poll finds the row")
+            assert listens(db) == []
+        maintenance.execute(f"{allow} true".encode())
+
+
+async def test_a_listener_that_is_cut_off_comes_back_and_has_missed_nothing(dsn: str, db: Database) -> None:
+    caller = Caller()
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: sleeps(db), "the worker sleeps")
+        (before,) = listens(db)
+        # One transaction, so that the row is there when the listener is not.
+        with db.transaction():
+            rows(db, "select pg_terminate_backend(%(pid)s)", pid=before)
+            refunded_transfer(db)
+        await until(lambda: reversed_rows(db) == 1, "the row is found")
+        await until(lambda: listens(db) not in ([], [before]), "somebody listens again")
+
+
+async def count_claims(dsn: str, db: Database, connect: Connect, seconds: float, **settings: object) -> int:
+    """How often a worker claims in this long; its call statistics are complete once its sessions have ended."""
+    name = value(db, "select current_database()")
+    db.execute(f"alter database \"{name}\" set track_functions = 'pl'".encode())
+    async with working(dsn, Caller(), **settings):
+        await until(lambda: rows(db, "select from pg_stat_activity where application_name like '%% blue'"), "it works")
+        await asyncio.sleep(seconds)  # nothing is waited for: this is how long it is watched
+    observer = connect()
+    observer.execute("set stats_fetch_consistency = none")
+    counted = "select calls from pg_stat_user_functions where funcname = 'claim_due_reversals'"
+    await until(lambda: rows(observer, counted), "the claims are counted")
+    return int(value(observer, counted))
+
+
+async def test_an_idle_worker_claims_no_more_often_than_it_polls(dsn: str, db: Database, connect: Connect) -> None:
+    claims = await count_claims(dsn, db, connect, seconds=1.0, poll_seconds=0.25)
+
+    # Four polls of a quarter of a second, one at the beginning, one when it is told that it listens.
+    assert 3 <= claims <= 7
+
+
+async def test_a_row_that_is_due_and_cannot_be_had_is_not_hammered(dsn: str, db: Database, connect: Connect) -> None:
+    refunded_transfer(db)
+    other = connect(autocommit=False)
+    rows(other, "select from marketplace.seller_transfers for update")
+
+    claims = await count_claims(dsn, db, connect, seconds=1.0, **NO_POLL)
+
+    # The database says "due now", a claim gets nothing: at least 50 ms pass before the next.
+    assert 5 <= claims <= 23
+
+
+async def test_a_call_that_was_not_made_is_not_tried_again_at_once(dsn: str, db: Database) -> None:
+    caller = Caller(first_answers=[lambda call: not_sent(call, "no time left")] * 2)
+    refunded_transfer(db)
+
+    async with working(dsn, caller, slots=1):
+        await until(lambda: reversed_rows(db) == 1, "it is made in the end")
+
+    assert len(caller.calls) == 3
+    assert [attempt["kind"] for attempt in attempts(db, caller.calls[0].id)] == ["not_sent", "not_sent", "call"]
+    assert caller.called_at[2] - caller.called_at[0] > 1.5
+
+
+async def test_a_report_that_is_refused_takes_no_other_with_it(dsn: str, db: Database) -> None:
+    def garbled(call: ReversalTask) -> Outcome:
+        return replace(succeeded(call), lease_token="not a uuid")
+
+    caller = Caller(gate=asyncio.Semaphore(0), first_answers=[succeeded, succeeded, garbled, succeeded])
+    refunded_transfers(db, 5)
+
+    async with working(dsn, caller, slots=5, **NO_POLL):
+        await until(lambda: caller.under_way == 5, "all are under way")
+        for _ in range(7):
+            caller.gate.release()
+        await until(lambda: reversed_rows(db) == 4, "the others are recorded")
+        # Its slot is free again, and its row is what any row is whose worker says nothing.
+        lapse_lease(db, caller.calls[2].id)
+        refunded_transfer(db, 6)
+        await until(lambda: reversed_rows(db) == 6, "the worker goes on")
+
+    assert [attempt["kind"] for attempt in attempts(db, caller.calls[2].id)] == ["lost_lease", "call"]
+
+
+async def test_no_transaction_is_open_while_a_call_is_under_way(dsn: str, db: Database) -> None:
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfers(db, 2)
+
+    async with working(dsn, caller, slots=2):
+        await until(lambda: caller.under_way == 2, "calls are under way")
+        held = (
+            "select from pg_stat_activity where application_name like 'seller-transfers%%' and xact_start is not null"
+        )
+        await until(lambda: not rows(db, held), "no session of the worker is in a transaction")
+        caller.gate.release()
+        caller.gate.release()
+
+
+async def test_stopping_waits_for_what_is_under_way_and_records_it(dsn: str, db: Database) -> None:
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfers(db, 3)
+
+    async with working(dsn, caller, slots=2) as worker:
+        await until(lambda: caller.under_way == 2, "the slots are filled")
+        worker.stop()
+        caller.gate.release()
+        await until(lambda: reversed_rows(db) == 1, "one is recorded")
+        assert caller.under_way == 1
+        caller.gate.release()
+
+    assert (len(caller.calls), reversed_rows(db)) == (2, 2)
+    left = value(db, "select id from marketplace.seller_transfers where status = 'reversal_pending'")
+    assert transfer(db, left)["lease_token"] is None
+    sessions = "select from pg_stat_activity where application_name like '%% blue'"
+    await until(lambda: not rows(db, sessions), "its sessions are closed")
