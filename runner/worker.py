@@ -170,7 +170,8 @@ class Worker:
 
     def _note(self, outcomes: Sequence[Outcome], results: Sequence[RecordedOutcome]) -> None:
         for outcome, result in zip(outcomes, results, strict=True):
-            _log.info(
+            # No verdict: the row is gone, as after a failover that lost it. What Stripe said is nowhere but here.
+            (_log.error if result.verdict is None else _log.info)(
                 "outcome",
                 row=result.id,
                 action=outcome.action,

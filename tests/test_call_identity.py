@@ -40,7 +40,7 @@ def test_the_key_says_database_transfer_request_part_and_generation(db: Database
     assert leased["idempotency_key"] == f"{identity(db, 're_1')}:1"
     assert leased["metadata"] == {
         "seller_transfers_identity": identity(db, "re_1"),
-        "seller_transfers_row": str(leased["id"]),
+        "transfer_key": "key-1",
         "order_id": "order-1",
         "reversal_request_id": "re_1",
     }

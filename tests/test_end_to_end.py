@@ -155,7 +155,7 @@ def test_a_refunded_transfer_is_reversed_once_and_the_evidence_is_stripes(run: R
     assert (reversal.transfer, reversal.debit) == (order.stripe_transfer_id, f"acct_{name}")
     assert reversal.metadata == {
         "seller_transfers_identity": str(call.idempotency_key).removesuffix(":1"),
-        "seller_transfers_row": str(order.row["id"]),
+        "transfer_key": order.row["transfer_key"],
         "order_id": f"order-{name}",
         "reversal_request_id": f"re_{name}",
     }

@@ -10,11 +10,13 @@ from tests.support.transfers import (
     claimed_call,
     lapse_lease,
     make_due,
+    record_one,
     record_transfer,
     refunded_transfer,
     refunded_transfers,
     request_reversal,
     status_log,
+    success,
     transfer,
 )
 
@@ -130,3 +132,24 @@ def test_a_row_without_a_stripe_id_ends_at_the_claim_and_no_call_is_made(db: Dat
     )
     assert attempts(db, without["id"]) == []
     assert status_log(db, without["id"])[-1]["to_status"] == "permanently_failed"
+
+
+def test_a_reversal_that_stripe_holds_is_not_asked_for_again_with_a_key_that_stripe_may_have_forgotten(
+    db: Database,
+) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_1", status="pending"))
+    db.execute("update marketplace.seller_transfers set call_minted_at = now() - interval '19 hours 59 min'")
+    make_due(db, leased["id"])
+    (young,) = claim(db)
+    assert young["idempotency_key"] == leased["idempotency_key"]
+    record_one(db, success(young, "trr_1", status="pending"))
+    db.execute("update marketplace.seller_transfers set call_minted_at = now() - interval '20 hours 1 min'")
+    make_due(db, leased["id"])
+
+    assert claim(db) == []
+
+    held = transfer(db, leased["id"])
+    assert (held["status"], held["lease_token"]) == ("reversal_pending", None)
+    assert held["parked_reason"].startswith("accepted: ")
+    assert "trr_1" in held["parked_reason"]

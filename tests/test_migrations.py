@@ -164,7 +164,7 @@ def test_until_the_functions_are_loaded_every_guard_refuses_everything(empty_dsn
             insert_transfer(db, **born)
         assert refused.value.diag.message_hint
         guarded = rows(db, "select distinct tgrelid::regclass::text as name from pg_trigger where not tgisinternal")
-        assert len(guarded) == 7
+        assert len(guarded) == 8
         for table in guarded:
             assert outcome(db, run, f"truncate {table['name']} cascade") == "ST007", table
         assert outcome(db, run, "delete from marketplace.stripe_control") == "ST007"

@@ -325,3 +325,37 @@ def test_a_person_may_resume_at_once(db: Database) -> None:
     call(db, "resume_stripe_calls", p_reason="the key is replaced")
 
     assert len(claim(db)) == 3
+
+
+def test_a_fault_that_was_mended_long_ago_is_not_held_against_a_row(db: Database) -> None:
+    once_refused = paused_by_verdict(db, transfers=2)
+    probe_is_due(db)
+    (other,) = claim(db)
+    record_one(db, success(other))
+    (mended,) = claim(db)
+    record_one(db, timeout(mended))
+    db.execute("update marketplace.seller_transfers set next_retry_at = now() where id = %s", [once_refused["id"]])
+    (again,) = claim(db)
+
+    record_one(db, refusal(again, 403, "account_invalid", "The account was closed."))
+
+    assert transfer(db, once_refused["id"])["parked_reason"] is None
+    assert control(db)["paused_by"] == "verdict"
+
+
+def test_every_pause_and_its_end_is_logged_with_its_reason(db: Database) -> None:
+    call(db, "pause_stripe_calls", p_reason="an incident at Stripe")
+    call(db, "resume_stripe_calls", p_reason="it is over")
+    paused_by_verdict(db, transfers=2)
+    probe_is_due(db)
+    (other,) = claim(db)
+    record_one(db, success(other))
+
+    logged = db.execute("select change, logged_by, reason from marketplace.stripe_control_log order by id").fetchall()
+    user = value(db, "select session_user::text")
+    assert [tuple(entry.values()) for entry in logged] == [
+        ("paused by person", user, "an incident at Stripe"),
+        ("resumed by person", user, "it is over"),
+        ("paused by verdict", user, "Invalid API Key provided: sk_test_***"),
+        ("resumed by answer", user, f"the trial call for transfer {other['id']} was answered: succeeded"),
+    ]

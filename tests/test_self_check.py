@@ -25,6 +25,7 @@ GUARDS = {
     "reversal_requests": {"_100_refuse_change", "_100_refuse_truncate"},
     "reversal_request_lines": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
     "stripe_control": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
+    "stripe_control_log": {"_100_refuse_change", "_100_refuse_truncate"},
     "retry_policy": {"_100_refuse_delete", "_100_refuse_truncate"},
 }
 ALL_GUARDS = [(table, trigger) for table, triggers in GUARDS.items() for trigger in sorted(triggers)]

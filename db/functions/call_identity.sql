@@ -44,12 +44,14 @@ language sql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
+  -- Not the row's id: recorded again after a failover the row may have another one, and Stripe refuses a key that comes
+  -- with other parameters.
   select jsonb_build_object(
     'amount', p_transfer.amount,
     'metadata', jsonb_build_object(
       'seller_transfers_identity', marketplace._reversal_identity(
         p_database_id, p_transfer.stripe_transfer_id, p_transfer.reversal_request_id, p_transfer.call_part),
-      'seller_transfers_row', p_transfer.id::text,
+      'transfer_key', p_transfer.transfer_key,
       'order_id', p_transfer.order_id,
       'reversal_request_id', p_transfer.reversal_request_id
     )
@@ -61,15 +63,17 @@ comment on function marketplace._reversal_params(marketplace.seller_transfers, u
 
 create or replace function marketplace._current_key(p_transfer marketplace.seller_transfers)
 returns text
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select marketplace._idempotency_key(
+begin
+  return marketplace._idempotency_key(
     marketplace._reversal_identity(
-      c.database_id, p_transfer.stripe_transfer_id, p_transfer.reversal_request_id, p_transfer.call_part),
-    p_transfer.call_generation)
-  from marketplace.stripe_control as c
+      (select c.database_id from marketplace.stripe_control as c),
+      p_transfer.stripe_transfer_id, p_transfer.reversal_request_id, p_transfer.call_part),
+    p_transfer.call_generation);
+end
 $$;
 
 comment on function marketplace._current_key(marketplace.seller_transfers) is

@@ -36,6 +36,7 @@ begin
   end if;
   perform marketplace._note_lost_leases(v_ids, v_now);
   perform marketplace._refuse_without_transfer_id(v_ids);
+  perform marketplace._park_held_reversals(v_ids, v_now);
 
   return query
     with leased as (
@@ -47,7 +48,7 @@ begin
         leased_by = p_worker,
         lease_action = 'reverse',
         call_params = coalesce(t.call_params, marketplace._reversal_params(t, v_control.database_id))
-      where t.id = any (v_ids) and t.status = 'reversal_pending'
+      where t.id = any (v_ids) and t.status = 'reversal_pending' and t.parked_reason is null
       returning t.*
     )
     select

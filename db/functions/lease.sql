@@ -61,6 +61,23 @@ $$;
 comment on function marketplace._note_lost_leases(bigint[], timestamptz) is
   'Writes to transfer_attempts which of these rows were lost by their worker; their outcome is unknown.';
 
+create or replace function marketplace._park_held_reversals(p_ids bigint[], p_now timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Stripe may forget a key after 24 hours and would then take the request for a new one, while it still holds the old.
+  update marketplace.seller_transfers
+  set parked_reason = format(
+    'accepted: Stripe has held %s since %s; see at Stripe what became of it.', stripe_reversal_id, call_minted_at)
+  where id = any (p_ids) and coalesce(stripe_reversal_id, '') <> '' and call_minted_at < p_now - interval '20 hours';
+end
+$$;
+
+comment on function marketplace._park_held_reversals(bigint[], timestamptz) is
+  'Parks the rows whose reversal Stripe accepted and still holds when their key is too old to be sent again.';
+
 create or replace function marketplace._refuse_without_transfer_id(p_ids bigint[])
 returns void
 language plpgsql

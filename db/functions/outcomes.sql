@@ -9,28 +9,34 @@ create or replace function marketplace._keep_attempt(
   p_kind text, p_verdict text, p_disposition text, p_now timestamptz
 )
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-  -- For a report that comes after its lease was lost, the loss was noted with key, worker and time.
+declare
+  v_key text;
+  v_worker text := p_row.leased_by;
+  v_started_at timestamptz := p_row.leased_at;
+begin
+  if p_disposition = 'applied' then
+    v_key := marketplace._current_key(p_row);
+  else
+    -- The lease was lost, and that was noted with key, worker and time.
+    select a.idempotency_key, a.worker, a.started_at into v_key, v_worker, v_started_at
+    from marketplace.transfer_attempts as a
+    where a.lease_token = p_outcome.lease_token and a.kind = 'lost_lease' and a.transfer_id = p_row.id;
+  end if;
   insert into marketplace.transfer_attempts (
     transfer_id, kind, action, lease_token, idempotency_key, worker, started_at, finished_at, duration_ms,
     http_status, error_type, error_code, error_message, stripe_request_id, stripe_object_id,
     replayed, verdict, disposition, facts_sha256
-  )
-  select
-    p_row.id, p_kind, p_outcome.action, p_outcome.lease_token,
-    case when p_disposition = 'applied' then marketplace._current_key(p_row) else lost.idempotency_key end,
-    case when p_disposition = 'applied' then p_row.leased_by else lost.worker end,
-    case when p_disposition = 'applied' then p_row.leased_at else lost.started_at end,
-    p_now, p_outcome.duration_ms,
-    p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message,
+  ) values (
+    p_row.id, p_kind, p_outcome.action, p_outcome.lease_token, v_key, v_worker, v_started_at, p_now,
+    p_outcome.duration_ms, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message,
     p_outcome.stripe_request_id, marketplace._read_text(p_outcome.object -> 'id', 255),
     p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
-  from (values (true)) as one
-  left join marketplace.transfer_attempts as lost
-    on lost.transfer_id = p_row.id and lost.lease_token = p_outcome.lease_token and lost.kind = 'lost_lease'
-  on conflict on constraint uq_transfer_attempts_lease_token_kind do nothing
+  )
+  on conflict on constraint uq_transfer_attempts_lease_token_kind do nothing;
+end
 $$;
 
 comment on function marketplace._keep_attempt(
@@ -87,7 +93,7 @@ begin
   perform marketplace._keep_attempt(
     p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_verdict, 'applied', p_now);
   v_settled := marketplace._settle_reversal(v_row, p_outcome, v_verdict, p_now);
-  if v_verdict = 'configuration' and marketplace._is_at_fault(v_row.id, p_outcome.http_status) then
+  if v_verdict = 'configuration' and marketplace._is_at_fault(v_row, p_outcome.http_status) then
     v_settled.parked_reason := left(
       'configuration: other transfers succeed, this one is refused. ' || v_settled.failure_message, 1000);
   end if;

@@ -7,6 +7,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
+  insert into marketplace.stripe_control_log (change, reason) values ('paused by person', p_reason);
   return query
     update marketplace.stripe_control
     set
@@ -30,6 +31,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
+  insert into marketplace.stripe_control_log (change, reason) values ('resumed by person', p_reason);
   perform pg_notify('seller_transfers_due', '');
   return query
     update marketplace.stripe_control
@@ -45,9 +47,10 @@ comment on function marketplace.resume_stripe_calls(text) is
 
 create or replace function marketplace._pause_by_verdict(p_reason text, p_now timestamptz)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   update marketplace.stripe_control
   set
     paused_at = p_now,
@@ -56,7 +59,11 @@ as $$
     pause_reason = left(p_reason, 1000),
     probe_at = p_now + marketplace._retry_delay('configuration', 1),
     probe_count = 0
-  where paused_by is null
+  where paused_by is null;
+  if found then
+    insert into marketplace.stripe_control_log (change, reason) values ('paused by verdict', left(p_reason, 1000));
+  end if;
+end
 $$;
 
 comment on function marketplace._pause_by_verdict(text, timestamptz) is
@@ -105,6 +112,8 @@ begin
     proven_at = case v_answer.verdict when 'succeeded' then p_now else proven_at end,
     proven_by = case v_answer.verdict when 'succeeded' then v_answer.transfer_id else proven_by end
   where paused_by = 'verdict';
+  insert into marketplace.stripe_control_log (change, reason)
+  values ('resumed by answer', format('the trial call for transfer %s was answered: %s', v_answer.transfer_id, v_answer.verdict));
   perform pg_notify('seller_transfers_due', '');
 end
 $$;
@@ -112,19 +121,22 @@ $$;
 comment on function marketplace._lift_pause_by_verdict(uuid[], timestamptz) is
   'Ends a pause by verdict if one of the outcomes just applied under these leases is an answer to a call made during it.';
 
-create or replace function marketplace._is_at_fault(p_transfer_id bigint, p_http_status integer)
+create or replace function marketplace._is_at_fault(p_row marketplace.seller_transfers, p_http_status integer)
 returns boolean
-language sql
+language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   -- A 401 is about the key whichever row it was used for.
-  select p_http_status <> 401 and exists (
-    select from marketplace.stripe_control as c
-    inner join marketplace.transfer_attempts as a on a.transfer_id = p_transfer_id
-    where a.verdict = 'configuration' and a.finished_at < c.proven_at and c.proven_by <> p_transfer_id
-  )
+  return p_http_status <> 401
+    and p_row.failure_code is not distinct from 'configuration'
+    and exists (
+      select from marketplace.stripe_control as c
+      where c.proven_at > p_row.call_last_sent_at and c.proven_by <> p_row.id
+    );
+end
 $$;
 
-comment on function marketplace._is_at_fault(bigint, integer) is
+comment on function marketplace._is_at_fault(marketplace.seller_transfers, integer) is
   'True if the account''s trouble is this row''s own: it was refused for it before, and another row has succeeded since.';

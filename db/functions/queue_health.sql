@@ -25,7 +25,7 @@ group by c.paused_at, c.paused_by, c.pause_reason, c.probe_at;
 
 comment on view marketplace.queue_health is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused.';
 comment on column marketplace.queue_health.kind is 'reversals.';
-comment on column marketplace.queue_health.due is 'Rows a claim could return now.';
+comment on column marketplace.queue_health.due is 'Rows a claim could return now, were calls not paused.';
 comment on column marketplace.queue_health.oldest_due_for is 'How long the longest of them has been due.';
 comment on column marketplace.queue_health.waiting is 'Rows whose next try is in the future.';
 comment on column marketplace.queue_health.leased is 'Rows a worker is calling Stripe for.';

@@ -20,7 +20,7 @@ begin
   perform marketplace._require_text('p_order_id', p_order_id);
   perform marketplace._require_text('p_reversal_request_id', p_reversal_request_id);
   perform marketplace._require_text('p_reason', p_reason);
-  if p_reversal_request_id ~ '^(acct|ch|cus|evt|in|pi|po|py|tr|trr|txn)_' then
+  if p_reversal_request_id ~ '^(acct|ch|cus|evt|in|pi|po|py|tr|trr|txn)_[A-Za-z0-9]+$' then
     raise exception 'p_reversal_request_id is an id of something else: %', left(p_reversal_request_id, 60)
       using errcode = 'invalid_parameter_value',
             hint = 'Pass what caused the reversal: the refund (re_…), the dispute (dp_…), or an id of your own.',

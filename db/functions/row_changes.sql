@@ -66,9 +66,10 @@ comment on function marketplace._reversed_row(marketplace.seller_transfers, text
 
 create or replace function marketplace._write_settled(p_row marketplace.seller_transfers)
 returns void
-language sql
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
   update marketplace.seller_transfers
   set
     status = p_row.status,
@@ -92,7 +93,8 @@ as $$
     call_last_sent_at = p_row.call_last_sent_at,
     call_replayed = p_row.call_replayed,
     call_unknown = p_row.call_unknown
-  where id = p_row.id
+  where id = p_row.id;
+end
 $$;
 
 comment on function marketplace._write_settled(marketplace.seller_transfers) is

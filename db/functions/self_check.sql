@@ -60,6 +60,8 @@ as $$
     ('_100_refuse_change', 'stripe_control', 'tg_records__refuse_change'),
     ('_100_refuse_delete', 'stripe_control', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'stripe_control', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'stripe_control_log', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'stripe_control_log', 'tg_records__refuse_change'),
     ('_100_refuse_delete', 'retry_policy', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'retry_policy', 'tg_records__refuse_change')
   ) as w (trigger, relation, function)

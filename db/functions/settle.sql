@@ -64,17 +64,19 @@ begin
       v_row.failure_message := 'Stripe accepted the reversal and holds it until the seller''s balance covers it.';
     when 'insufficient_balance' then
       v_row.stripe_reversal_id := null;
-      v_row := marketplace._next_generation(v_row, p_now);
       if p_now - v_row.streak_since >= v_policy.max_age then
         v_row := marketplace._give_up_row(v_row, 'insufficient_balance', format(
           'The seller''s balance has not covered it for %s. %s', v_policy.max_age, v_message));
+      else
+        v_row := marketplace._next_generation(v_row, p_now);
       end if;
     when 'transient' then
       v_row.retry_count := p_row.retry_count + 1;
-      v_row := marketplace._next_generation(v_row, p_now);
       if v_row.retry_count > v_policy.max_retries then
         v_row := marketplace._give_up_row(v_row, v_row.failure_code, format(
           'Stripe refused it %s times. %s', v_row.retry_count, v_message));
+      else
+        v_row := marketplace._next_generation(v_row, p_now);
       end if;
     when 'not_found' then
       -- A transfer that Stripe does not know has no reversal either, whatever became of an earlier call.

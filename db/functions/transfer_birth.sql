@@ -115,6 +115,7 @@ declare
   v_now timestamptz := clock_timestamp();
   v_paid boolean := p_status = 'completed';
   v_id bigint;
+  v_constraint text;
 begin
   insert into marketplace.seller_transfers (
     transfer_key, order_id, seller_id, destination_account, source_charge, original_amount, amount, currency,
@@ -130,11 +131,12 @@ begin
 exception
   when unique_violation then
     -- Two sessions, two orders, one key; or a transfer at Stripe that another row stands for.
+    get stacked diagnostics v_constraint = constraint_name;
     raise exception 'transfer_key % or transfer % belongs to another row',
       p_transfer_key, coalesce(p_stripe_transfer_id, 'without an id')
       using errcode = 'ST003',
             hint = 'The same key is the same transfer, and one transfer at Stripe is one row. Look both up in marketplace.seller_transfers.',
-            schema = 'marketplace', table = 'seller_transfers';
+            schema = 'marketplace', table = 'seller_transfers', constraint = v_constraint;
 end
 $$;
 

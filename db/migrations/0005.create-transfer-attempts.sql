@@ -66,7 +66,7 @@ comment on column marketplace.transfer_attempts.error_message is 'Stripe''s mess
 comment on column marketplace.transfer_attempts.stripe_request_id is 'Stripe''s req_… id: what its support asks for.';
 comment on column marketplace.transfer_attempts.stripe_object_id is 'Id of the object in the answer.';
 comment on column marketplace.transfer_attempts.replayed is 'Stripe marked the answer as a replay.';
-comment on column marketplace.transfer_attempts.verdict is 'What classify_stripe_outcome concluded.';
+comment on column marketplace.transfer_attempts.verdict is 'What was concluded: see the README; not_sent and the unknown of a lost lease as well.';
 comment on column marketplace.transfer_attempts.disposition is
   'applied: the row was changed by it. stale: the lease was no longer the row''s. late: the row had reached its end before.';
 comment on column marketplace.transfer_attempts.facts_sha256 is 'SHA-256 of the reported facts: the same report twice is one report.';

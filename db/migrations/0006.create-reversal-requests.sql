@@ -53,7 +53,7 @@ comment on column marketplace.reversal_request_lines.transfer_id is 'The transfe
 comment on column marketplace.reversal_request_lines.transfer_key is 'The transfer''s key, for reading.';
 comment on column marketplace.reversal_request_lines.asked is 'Asked of this transfer.';
 comment on column marketplace.reversal_request_lines.met is 'Taken: on its way back from the seller, or never paid because of this request.';
-comment on column marketplace.reversal_request_lines.unmet is 'Not taken: the transfer had been given up before.';
+comment on column marketplace.reversal_request_lines.unmet is 'Not taken: the transfer had been given up before, or was in flight.';
 comment on constraint pk_reversal_request_lines on marketplace.reversal_request_lines is 'One line per request and transfer.';
 comment on constraint fk_reversal_request_lines_request on marketplace.reversal_request_lines is 'Of a request that exists.';
 comment on constraint fk_reversal_request_lines_transfer on marketplace.reversal_request_lines is 'Of a transfer that exists.';

@@ -14,4 +14,5 @@ begin
 end
 $$;
 
+drop table if exists marketplace.stripe_control_log cascade;
 drop table if exists marketplace.stripe_control cascade;

@@ -42,5 +42,28 @@ comment on constraint chk_pause_is_whole on marketplace.stripe_control is 'A pau
 comment on constraint chk_proof_is_whole on marketplace.stripe_control is 'A proof has a time and a transfer.';
 comment on constraint chk_probe_belongs_to_a_pause_by_verdict on marketplace.stripe_control is 'A person''s pause is not probed.';
 
+create table if not exists marketplace.stripe_control_log (
+  id bigint generated always as identity,
+  logged_at timestamptz not null default clock_timestamp(),
+  logged_by text not null default session_user,
+  change text not null,
+  reason text not null,
+  constraint pk_stripe_control_log primary key (id),
+  constraint chk_control_change_is_known check (
+    change in ('paused by person', 'paused by verdict', 'resumed by person', 'resumed by answer')
+  ),
+  constraint chk_control_reason_is_bounded check (length(reason) <= 1000)
+);
+
+comment on table marketplace.stripe_control_log is 'Append-only: when calls were paused and resumed, by whom and why.';
+comment on column marketplace.stripe_control_log.id is 'Order of the entries.';
+comment on column marketplace.stripe_control_log.logged_at is 'When, by the database''s clock.';
+comment on column marketplace.stripe_control_log.logged_by is 'The session_user.';
+comment on column marketplace.stripe_control_log.change is 'What happened to the calls.';
+comment on column marketplace.stripe_control_log.reason is 'Why, in words.';
+comment on constraint pk_stripe_control_log on marketplace.stripe_control_log is 'One entry.';
+comment on constraint chk_control_change_is_known on marketplace.stripe_control_log is 'See change.';
+comment on constraint chk_control_reason_is_bounded on marketplace.stripe_control_log is 'Every text has an end.';
+
 insert into marketplace.stripe_control default values
 on conflict on constraint pk_stripe_control do nothing;

@@ -115,6 +115,14 @@ create or replace trigger _100_refuse_truncate
 before truncate on marketplace.stripe_control
 for each statement execute function marketplace.tg_records__refuse_change();
 
+create or replace trigger _100_refuse_change
+before update or delete on marketplace.stripe_control_log
+for each row execute function marketplace.tg_records__refuse_change();
+
+create or replace trigger _100_refuse_truncate
+before truncate on marketplace.stripe_control_log
+for each statement execute function marketplace.tg_records__refuse_change();
+
 -- Without its schedule a row would be due again at once, and a pause would have no trial call.
 create or replace trigger _100_refuse_delete
 before delete on marketplace.retry_policy
