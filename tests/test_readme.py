@@ -32,7 +32,8 @@ def condition_sqlstate(condition: str) -> str:
 def sqlstates_listed() -> tuple[set[str], set[str]]:
     """SQLSTATEs of the error table: raised by this schema, and PostgreSQL's own."""
     [table] = re.findall(r"<!-- errors -->\n(.*?)<!-- end -->", TEXT, re.DOTALL)
-    own, native = set(), set()
+    own: set[str] = set()
+    native: set[str] = set()
     for row in table.splitlines()[2:]:
         first, meaning, *_ = row.strip("|").split("|")
         (native if "PostgreSQL's own" in meaning else own).update(re.findall(r"`([0-9A-Z]{5})`", first))
