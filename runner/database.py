@@ -142,8 +142,9 @@ class _NextDue:
 class Database:
     """One connection that is made when it is needed and made anew after it broke. Calls take turns.
 
-    Every method raises DatabaseUnavailable for what may pass, and psycopg.Error for what will not. After
-    DatabaseUnavailable the call may have been committed or not: each SQL function is made to be called again.
+    Every method raises DatabaseUnavailable for what may pass, psycopg.Error for what will not, and SchemaUnusable for
+    rows of another release's shape. After DatabaseUnavailable the call may have been committed or not: each SQL
+    function is made to be called again.
     """
 
     def __init__(self, conninfo: str, application_name: str) -> None:
@@ -245,6 +246,11 @@ class Database:
                     async with self._connection.cursor(row_factory=class_row(row_class)) as cursor:
                         await cursor.execute(statement, arguments)
                         return await cursor.fetchall()
+            except TypeError as error:
+                # It was migrated while this program ran: the row has other columns than its class.
+                raise SchemaUnusable(
+                    "the functions in the database are of another release than this program; install that release"
+                ) from error
             except BaseException as error:
                 # Cancelled or timed out in the middle, a connection is in nobody knows what state.
                 if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.broken:

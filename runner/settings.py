@@ -89,13 +89,19 @@ class Settings(BaseModel):
     @classmethod
     def _is_postgresql(cls, url: SecretStr) -> SecretStr:
         try:
-            conninfo_to_dict(url.get_secret_value())
+            parts = conninfo_to_dict(url.get_secret_value())
         except (psycopg.ProgrammingError, UnicodeError):
             # libpq's own words would repeat the whole of it, password included.
+            parts = None
+        # A host with an @ in it is the end of a password, and error messages name hosts. (One may begin with an @.)
+        if parts is None or any("@" in host[1:] for host in str(parts.get("host", "")).split(",")):
             raise ValueError(
                 "it cannot be read as a PostgreSQL URL or conninfo (special characters in a URL's password"
                 " must be percent-encoded)"
-            ) from None
+            )
+        ports = str(parts.get("port", "")).split(",")
+        if not all(port == "" or (port.isascii() and port.isdigit() and 0 < int(port) < 65536) for port in ports):
+            raise ValueError("its port is no number from 1 to 65535")
         return url
 
     @field_validator("stripe_api_key")

@@ -62,14 +62,20 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until `stop`. A database that goes away is waited for; leases that lapse meanwhile are others' work."""
+        """Work until `stop`. A database that goes away is waited for; leases that lapse meanwhile are others' work.
+
+        Raises SchemaUnusable when the database has been migrated to another release meanwhile.
+        """
         listener = asyncio.create_task(self._listen())
         reporter = asyncio.create_task(self._report_outcomes())
         try:
-            await self._keep_slots_filled()
-            if self._calls:
-                _log.info("stopping: finishing calls in flight", calls=len(self._calls))
-                await asyncio.wait(self._calls)
+            try:
+                await self._keep_slots_filled()
+            finally:
+                self._stopping.set()
+                if self._calls:
+                    _log.info("stopping: finishing calls in flight", calls=len(self._calls))
+                    await asyncio.wait(self._calls)
         finally:
             # Calls are left only if something went wrong: a cancelled one still has an outcome to report.
             for call in self._calls:
@@ -146,27 +152,26 @@ class Worker:
         failures = _Backoff("reporting")
         while True:
             try:
-                results = await self._reports.record_reversal_outcomes(outcomes)
+                self._note(outcomes, await self._reports.record_reversal_outcomes(outcomes))
             except DatabaseUnavailable as error:
                 if self._stopping.is_set() and boottime_seconds() > lease_ends:
                     _log.error("outcomes not reported: the leases have lapsed", rows=[o.id for o in outcomes])
                     return
                 await asyncio.sleep(failures.next_delay(error))
-            except psycopg.Error as error:
-                await self._report_one_by_one(outcomes, error)
+            except Exception as error:  # whatever it is: were this task to end, every call would wait for ever
+                await self._report_one_by_one(outcomes, lease_ends, error)
                 return
             else:
                 failures.over()
-                self._note(outcomes, results)
                 return
 
-    async def _report_one_by_one(self, outcomes: Sequence[Outcome], error: psycopg.Error) -> None:
+    async def _report_one_by_one(self, outcomes: Sequence[Outcome], lease_ends: float, error: Exception) -> None:
         """A report that the database refuses takes no other with it; its lease lapses and its outcome is unknown."""
         if len(outcomes) == 1:
             _log.error("outcome refused by the database", row=outcomes[0].id, error=safe_text(str(error), 300))
             return
         for outcome in outcomes:
-            await self._report([outcome], boottime_seconds())
+            await self._report([outcome], lease_ends)
 
     def _note(self, outcomes: Sequence[Outcome], results: Sequence[RecordedOutcome]) -> None:
         for outcome, result in zip(outcomes, results, strict=True):

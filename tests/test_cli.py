@@ -84,7 +84,14 @@ def test_bad_usage_is_2(arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["migrate", "status", "run"])
 @pytest.mark.parametrize(
-    "url", ["", "   ", "mysql://app:hunter2hunter2@db/shop", "postgresql://app:hunter2hunter2%zz@db/shop"]
+    "url",
+    [
+        "",
+        "   ",
+        "mysql://app:hunter2hunter2@db/shop",
+        "postgresql://app:hunter2hunter2%zz@db/shop",
+        "postgresql://app:p@hunter2hunter2@127.0.0.1:1/shop",
+    ],
 )
 def test_a_missing_or_malformed_database_is_one_line_and_2(name: str, url: str) -> None:
     result = command(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY)

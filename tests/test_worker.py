@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 
-from runner.database import ReversalTask
+import pytest
+
+from runner.database import ReversalTask, SchemaUnusable
 from runner.outcome import Outcome, StripeObject, not_sent
 from runner.settings import load_settings
 from runner.worker import Worker
@@ -333,3 +335,42 @@ async def test_stopping_waits_for_what_is_under_way_and_records_it(dsn: str, db:
     assert transfer(db, left)["lease_token"] is None
     sessions = "select from pg_stat_activity where application_name like '%% blue'"
     await until(lambda: not rows(db, sessions), "its sessions are closed")
+
+
+# What a database does that is migrated to a later release under a runner: its functions return something more.
+ANOTHER_RELEASE = """
+drop function marketplace.{signature};
+create function marketplace.{signature} returns table (id bigint, novelty text)
+language sql as 'select 1::bigint, version()'
+"""
+
+
+def migrate_to_another_release(db: Database, signature: str) -> None:
+    for statement in ANOTHER_RELEASE.format(signature=signature).split(";"):
+        db.execute(statement.encode())
+
+
+async def test_a_claim_of_another_release_ends_the_worker_when_its_calls_are_done(dsn: str, db: Database) -> None:
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfer(db)
+
+    async def work_until_it_ends() -> None:
+        async with working(dsn, caller, poll_seconds=0.1):
+            await until(lambda: caller.under_way == 1, "a call is under way")
+            migrate_to_another_release(db, "claim_due_reversals(p_worker text, p_limit integer, p_lease interval)")
+            caller.gate.release()
+            await until(lambda: not listens(db), "the worker has ended")
+
+    with pytest.raises(SchemaUnusable):
+        await work_until_it_ends()
+    assert reversed_rows(db) == 1
+
+
+async def test_a_report_to_another_release_is_given_up_and_the_slot_is_free(dsn: str, db: Database) -> None:
+    caller = Caller()
+
+    async with working(dsn, caller, slots=1, **NO_POLL):
+        await until(lambda: sleeps(db), "the worker sleeps")
+        migrate_to_another_release(db, "record_reversal_outcomes(p_outcomes jsonb)")
+        refunded_transfers(db, 2)
+        await until(lambda: len(caller.calls) == 2, "the second call is made in the only slot")

@@ -8,19 +8,20 @@ create or replace function marketplace._reversal_identity(
   p_database_id uuid, p_stripe_transfer_id text, p_reversal_request_id text, p_part integer
 )
 returns text
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_identity text := format('reversal:%s:%s:%s:%s', p_database_id, p_stripe_transfer_id, p_reversal_request_id, p_part);
+begin
   -- A header takes neither every character nor every length, and metadata no more than 500: what does not fit goes in
   -- as its SHA-256.
-  select case
-    when length(i.whole) <= 200 and i.whole ~ '^[!-~]+$' then i.whole
-    else 'reversal:' || encode(sha256(convert_to(i.whole, 'UTF8')), 'hex')
-  end
-  from (
-    values (format('reversal:%s:%s:%s:%s', p_database_id, p_stripe_transfer_id, p_reversal_request_id, p_part))
-  ) as i (whole)
+  if length(v_identity) > 200 or v_identity !~ '^[!-~]+$' then
+    return 'reversal:' || encode(sha256(convert_to(v_identity, 'UTF8')), 'hex');
+  end if;
+  return v_identity;
+end
 $$;
 
 comment on function marketplace._reversal_identity(uuid, text, text, integer) is
@@ -28,11 +29,13 @@ comment on function marketplace._reversal_identity(uuid, text, text, integer) is
 
 create or replace function marketplace._idempotency_key(p_identity text, p_generation integer)
 returns text
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select p_identity || ':' || p_generation
+begin
+  return p_identity || ':' || p_generation;
+end
 $$;
 
 comment on function marketplace._idempotency_key(text, integer) is
