@@ -55,7 +55,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
         return connection
 
     def list_tables(self, **kwargs: Any) -> list[str]:
-        return super().list_tables(**kwargs)  # type: ignore[no-any-return]
+        return super().list_tables(**kwargs)  # type: ignore[no-any-return]  # yoyo has no types
 
 
 def migrate(conninfo: str, report: Notify = lambda _: None) -> Migrated:

@@ -169,7 +169,7 @@ def test_claims_and_reports_at_once_never_deadlock(db: Database, connect: Connec
             leased = claim(sessions[number], limit=5, worker=f"worker-{number}", lease="1 h")
             if not leased:
                 break
-            # In no order, and with a refusal of the key in between, which takes the control row after the rows.
+            # In no order: the locks are taken in that of the ids.
             outcomes = [success(each) for each in leased[::-1]]
             done += sum(each["result"] == "applied" for each in record(sessions[number], *outcomes))
         return done

@@ -179,6 +179,12 @@ def test_these_wordings_mean_reversed_already(db: Database) -> None:
                 "TRANSFER ALREADY REVERSED",
                 "You cannot reverse tr_1: it has already been fully reversed.",
                 "The transfer tr_1 has been reversed already.",
+                "The transfer 'tr_1' is already fully reversed.",
+                "The transfer has been already reversed",
+                "Cannot reverse transfer tr_1 because it has already been fully reversed.",
+                "This transfer has already been reversed in full.",
+                "The transfer has already been fully reversed, so it cannot be reversed again.",
+                "Already reversed",
             )
         ],
     )
@@ -195,6 +201,9 @@ def test_these_wordings_do_not(db: Database) -> None:
                 "This transfer has already been partially reversed; only $3.00 can be reversed.",
                 "This transfer has already been reversed in part.",
                 "Part of this transfer has already been reversed.",
+                "Half of it has already been reversed.",
+                "More than the remainder: 7.00 USD already reversed.",
+                "Remaining: $3.00, already reversed: $7.00.",
                 "$7.00 of the transfer tr_1 has already been reversed.",
                 "The amount ($10.00) is greater than what is left: 7.00 USD has already been reversed.",
                 # something else was done already, or this was not

@@ -25,7 +25,7 @@ begin
 
   select * into strict v_control from marketplace.stripe_control for no key update;
   v_now := clock_timestamp();
-  if v_control.paused_by = 'person' or v_control.probe_at > v_now then
+  if v_control.paused_by is not null and coalesce(v_control.probe_at > v_now, true) then
     return;
   end if;
 

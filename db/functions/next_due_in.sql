@@ -18,7 +18,7 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'Pass reversals, or nothing for every kind.', column = 'p_kind';
   end if;
   select * into strict v_control from marketplace.stripe_control;
-  if v_control.paused_by = 'person' then
+  if v_control.paused_by is not null and v_control.probe_at is null then
     return null;
   end if;
 

@@ -4,47 +4,8 @@
 -- otherwise it changes nothing and is kept. A report may be sent again as often as its sender likes: a connection that
 -- was cut at COMMIT may have been committed, and the second time everything is already_recorded.
 
-create or replace function marketplace._keep_attempt(
-  p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers,
-  p_kind text, p_verdict text, p_disposition text, p_now timestamptz
-)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_key text;
-  v_worker text := p_row.leased_by;
-  v_started_at timestamptz := p_row.leased_at;
-begin
-  if p_disposition = 'applied' then
-    v_key := marketplace._current_key(p_row);
-  else
-    -- The lease was lost, and that was noted with key, worker and time.
-    select a.idempotency_key, a.worker, a.started_at into v_key, v_worker, v_started_at
-    from marketplace.transfer_attempts as a
-    where a.lease_token = p_outcome.lease_token and a.kind = 'lost_lease' and a.transfer_id = p_row.id;
-  end if;
-  insert into marketplace.transfer_attempts (
-    transfer_id, kind, action, lease_token, idempotency_key, worker, started_at, finished_at, duration_ms,
-    http_status, error_type, error_code, error_message, stripe_request_id, stripe_object_id,
-    replayed, verdict, disposition, facts_sha256
-  ) values (
-    p_row.id, p_kind, p_outcome.action, p_outcome.lease_token, v_key, v_worker, v_started_at, p_now,
-    p_outcome.duration_ms, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message,
-    p_outcome.stripe_request_id, marketplace._read_text(p_outcome.object -> 'id', 255),
-    p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
-  )
-  on conflict on constraint uq_transfer_attempts_lease_token_kind do nothing;
-end
-$$;
-
-comment on function marketplace._keep_attempt(
-  marketplace.stripe_outcome, marketplace.seller_transfers, text, text, text, timestamptz
-) is 'Writes one report to transfer_attempts. p_row is the row as it was before.';
-
 create or replace function marketplace._record_reversal_outcome(
-  p_outcome marketplace.stripe_outcome, p_now timestamptz
+  p_outcome marketplace.stripe_outcome, p_burst boolean, p_now timestamptz
 )
 returns marketplace.recorded_outcome
 language plpgsql
@@ -56,6 +17,7 @@ declare
   v_known marketplace.transfer_attempts;
   v_verdict text;
   v_taken boolean;
+  v_spared boolean;
 begin
   select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
   if not found then
@@ -90,9 +52,11 @@ begin
   end if;
 
   perform marketplace._give_reason(format('reported by %s', v_row.leased_by));
+  v_spared := v_verdict = 'not_found' and p_burst and not marketplace._was_not_found_lately(v_row.id, p_now);
   perform marketplace._keep_attempt(
     p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_verdict, 'applied', p_now);
-  v_settled := marketplace._settle_reversal(v_row, p_outcome, v_verdict, p_now);
+  v_settled := marketplace._settle_reversal(
+    v_row, p_outcome, case when v_spared then 'configuration' else v_verdict end, p_now);
   if v_verdict = 'configuration' and marketplace._is_at_fault(v_row, p_outcome.http_status) then
     v_settled.parked_reason := left(
       'configuration: other transfers succeed, this one is refused. ' || v_settled.failure_message, 1000);
@@ -102,8 +66,8 @@ begin
 end
 $$;
 
-comment on function marketplace._record_reversal_outcome(marketplace.stripe_outcome, timestamptz) is
-  'Applies or keeps one report; the row is locked already.';
+comment on function marketplace._record_reversal_outcome(marketplace.stripe_outcome, boolean, timestamptz) is
+  'Applies or keeps one report; the row is locked already. p_burst: a 404 says more of the key than of the row.';
 
 create or replace function marketplace.record_reversal_outcomes(p_outcomes jsonb)
 returns setof marketplace.recorded_outcome
@@ -117,6 +81,8 @@ declare
   v_result marketplace.recorded_outcome;
   v_tokens uuid[] := '{}'::uuid[];
   v_refusal text;
+  v_burst boolean;
+  v_spared boolean := false;
 begin
   perform marketplace._require_outcomes(p_outcomes, array['reverse']);
   perform marketplace._require_read_committed();
@@ -127,9 +93,10 @@ begin
   order by t.id
   for no key update;
   v_now := clock_timestamp();
+  v_burst := marketplace._is_burst_of_not_found(p_outcomes, v_now);
 
   for v_outcome in select * from marketplace._read_outcomes(p_outcomes) loop
-    v_result := marketplace._record_reversal_outcome(v_outcome, v_now);
+    v_result := marketplace._record_reversal_outcome(v_outcome, v_burst, v_now);
     if v_result.result = 'applied' then
       v_tokens := v_tokens || v_outcome.lease_token;
       if v_result.verdict = 'configuration' and not exists (
@@ -137,6 +104,7 @@ begin
       ) then
         v_refusal := coalesce(v_outcome.error_message, 'Stripe refused the key or the account.');
       end if;
+      v_spared := v_spared or (v_result.verdict = 'not_found' and v_result.status = 'reversal_pending');
     end if;
     return next v_result;
   end loop;
@@ -147,6 +115,9 @@ begin
   end if;
   if v_refusal is not null then
     perform marketplace._pause_by_verdict(v_refusal, v_now);
+  end if;
+  if v_spared then
+    perform marketplace._pause_for_burst(v_now);
   end if;
 end
 $$;

@@ -96,7 +96,7 @@ begin
   select a.transfer_id, a.verdict into v_answer
   from marketplace.transfer_attempts as a
   cross join marketplace.stripe_control as c
-  where c.paused_by = 'verdict'
+  where c.paused_by = 'verdict' and c.probe_at is not null
     and a.lease_token = any (p_tokens) and a.kind = 'call' and a.disposition = 'applied'
     and a.http_status is not null and a.verdict <> 'configuration'
     and a.started_at > c.paused_at

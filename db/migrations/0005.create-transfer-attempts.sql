@@ -46,6 +46,11 @@ create table if not exists marketplace.transfer_attempts (
 create index if not exists idx_transfer_attempts_transfer on marketplace.transfer_attempts (transfer_id, id);
 comment on index marketplace.idx_transfer_attempts_transfer is 'The entries of a transfer, in order.';
 
+-- Rows arrive in order of time, so a few numbers per block range find the last minutes.
+create index if not exists idx_transfer_attempts_finished on marketplace.transfer_attempts
+using brin (finished_at) with (pages_per_range = 32, autosummarize = on);
+comment on index marketplace.idx_transfer_attempts_finished is 'What happened lately.';
+
 comment on table marketplace.transfer_attempts is
   'Append-only: what Stripe was asked and what it said. One row per call, per lease that lapsed without a report, per call that was not made.';
 comment on column marketplace.transfer_attempts.id is 'Order in which outcomes became known here.';

@@ -20,7 +20,7 @@ create table if not exists marketplace.stripe_control (
     and length(pause_reason) <= 1000
   ),
   constraint chk_probe_belongs_to_a_pause_by_verdict check (
-    (probe_at is not null) = coalesce(paused_by = 'verdict', false) and probe_count >= 0
+    (probe_at is null or coalesce(paused_by = 'verdict', false)) and probe_count >= 0
   ),
   constraint chk_proof_is_whole check (num_nulls(proven_at, proven_by) in (0, 2))
 );
@@ -29,10 +29,10 @@ comment on table marketplace.stripe_control is 'One row: who this database is at
 comment on column marketplace.stripe_control.singleton is 'Always true: there is one row.';
 comment on column marketplace.stripe_control.database_id is 'Made once; travels with dump and replica. Part of every idempotency key, so that no other database can have the same.';
 comment on column marketplace.stripe_control.paused_at is 'Since when no calls are made; null while they are.';
-comment on column marketplace.stripe_control.paused_by is 'person: until resume_stripe_calls. verdict: Stripe refused the key or the account; one call at a time tries whether that is over.';
+comment on column marketplace.stripe_control.paused_by is 'person: until resume_stripe_calls. verdict: Stripe refused the key or the account, and one call at a time tries whether that is over; or it knew none of many transfers.';
 comment on column marketplace.stripe_control.paused_by_user is 'The session_user that paused, or under whose report the verdict fell.';
 comment on column marketplace.stripe_control.pause_reason is 'Why, in words.';
-comment on column marketplace.stripe_control.probe_at is 'When the next trial call may be claimed; only in a pause by verdict.';
+comment on column marketplace.stripe_control.probe_at is 'When the next trial call may be claimed; only in a pause by verdict. Null there: only a person ends it.';
 comment on column marketplace.stripe_control.probe_count is 'Trial calls since the pause began: the time between them grows with it.';
 comment on column marketplace.stripe_control.proven_at is 'When a trial call last succeeded and ended a pause by verdict: the key was good then.';
 comment on column marketplace.stripe_control.proven_by is 'The transfer of that call. Another one that is refused for the key before and after is itself at fault.';

@@ -125,8 +125,10 @@ values
   (410, 400, null, 'insufficient_funds', null, 'insufficient_balance',
    'The seller''s balance does not cover it yet.'),
   (500, 400, 'invalid_request_error', null,
-   '(^|[.:;]\s*)((this|the)\s+)?(transfer(\s+tr_\w+)?|it)\s+((is|was|has)\s+)?'
-   '(already\s+(been\s+)?((fully|completely|entirely)\s+)?reversed|been\s+(fully\s+)?reversed\s+already)\s*([.!]|$)',
+   -- who: the transfer, it, or nobody; what: already reversed, in either order; and then the sentence ends
+   '(^|[.:;,]\s*|\m(because|since|as)\s+)(((this|the)\s+)?transfer(\s+[''"(]?tr_\w+[''")]?)?|it)?\s*'
+   '((is|was|has|had)\s+)?(been\s+)?(already\s+(been\s+)?((fully|completely|entirely)\s+)?reversed'
+   '|((fully|completely|entirely)\s+)?reversed\s+already)(\s+in\s+full)?\s*([.!]|,?\s*so\M|$)',
    'already_reversed',
    'The whole transfer is back already. A part of it, or the charge, is another matter: the money is with the seller.'),
   (600, 429, null, null, null, 'throttled', 'Too many calls, or a parallel one on the same transfer.'),

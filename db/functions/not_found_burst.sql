@@ -1,0 +1,89 @@
+-- Many transfers at once that Stripe does not know: rather a wrong key than many wrong ids.
+--
+-- The key of another account is accepted, and none of our transfers exists there. Ending each row after its one 404
+-- would give up every seller's money within a minute; so from the fifth such row on, without a success among them,
+-- calls stop until a person says that the key is right. A row that gets its second 404 within the hour after that ends
+-- like any other.
+
+create or replace function marketplace._is_burst_of_not_found(p_outcomes jsonb, p_now timestamptz)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_rows bigint;
+begin
+  if not exists (
+    select from marketplace._read_outcomes(p_outcomes) as o
+    where o.sent and o.http_status = 404
+  ) then
+    return false;
+  end if;
+  with answers as (
+    select
+      o.id,
+      case
+        when o.http_status between 200 and 299 then 'succeeded'
+        else marketplace.classify_stripe_outcome(
+          o.action, o.http_status, o.error_type, o.error_code, o.error_message)
+      end as verdict
+    from marketplace._read_outcomes(p_outcomes) as o
+    where o.sent
+    union all
+    select a.transfer_id, a.verdict
+    from marketplace.transfer_attempts as a
+    where a.finished_at > p_now - interval '10 minutes' and a.kind = 'call' and a.disposition = 'applied'
+  )
+  select count(distinct s.id) into v_rows
+  from answers as s
+  where s.verdict = 'not_found' and not exists (select from answers as g where g.verdict = 'succeeded');
+  return v_rows >= 5;
+end
+$$;
+
+comment on function marketplace._is_burst_of_not_found(jsonb, timestamptz) is
+  'True if this report and the last ten minutes hold five or more transfers that Stripe does not know, and no success.';
+
+create or replace function marketplace._was_not_found_lately(p_transfer_id bigint, p_now timestamptz)
+returns boolean
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from marketplace.transfer_attempts as a
+    where a.transfer_id = p_transfer_id and a.verdict = 'not_found' and a.disposition = 'applied'
+      and a.finished_at > p_now - interval '1 hour'
+  )
+$$;
+
+comment on function marketplace._was_not_found_lately(bigint, timestamptz) is
+  'True if Stripe said within the last hour that it does not know the transfer.';
+
+create or replace function marketplace._pause_for_burst(p_now timestamptz)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_reason constant text := 'Stripe does not know five or more transfers in a row: is this the key of the right account? '
+    'If it is, resume, and rows that Stripe still does not know end.';
+begin
+  update marketplace.stripe_control
+  set
+    paused_at = p_now,
+    paused_by = 'verdict',
+    paused_by_user = session_user,
+    pause_reason = v_reason,
+    probe_at = null,
+    probe_count = 0
+  where paused_by is null or probe_at is not null;
+  if found then
+    insert into marketplace.stripe_control_log (change, reason) values ('paused by verdict', v_reason);
+  end if;
+end
+$$;
+
+comment on function marketplace._pause_for_burst(timestamptz) is
+  'Pauses calls without trial calls: only resume_stripe_calls ends it.';
