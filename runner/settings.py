@@ -20,6 +20,8 @@ from runner.clean import safe_text
 # runs: the claim's way back, a free slot, and the report of the outcome, perhaps to a database that is just
 # being restarted. A report that comes later is kept, but by then another worker has the row.
 CALL_SHARE_OF_LEASE = 0.75
+# And never less than this, or no call would ever be begun: it is not, when it could outlive the lease.
+SECONDS_AROUND_A_CALL = 0.5
 
 _PREFIX = "SELLER_TRANSFERS_"
 _BARE_FIELDS = ("database_url", "stripe_api_key")  # these go by the ecosystem's names
@@ -136,6 +138,11 @@ class Settings(BaseModel):
             raise ValueError(
                 f"{deadline:g} s are more than 3/4 of the lease ({_variable('lease_seconds')}, {lease:g} s);"
                 " the rest is needed to report what came of the call"
+            )
+        if lease is not None and deadline + SECONDS_AROUND_A_CALL > lease:
+            raise ValueError(
+                f"{deadline:g} s leave less than {SECONDS_AROUND_A_CALL:g} s of the lease"
+                f" ({_variable('lease_seconds')}, {lease:g} s), too little to make a call"
             )
         return deadline
 

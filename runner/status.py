@@ -14,8 +14,9 @@ def money(amount: int, exponent: int) -> str:
 
 
 async def show_status(database: Database) -> bool:
-    """Print all there is to say; true if nothing is wrong with the database itself. Raises DatabaseUnavailable."""
-    console = Console(highlight=False)
+    """Print all there is to say; true if nothing needs a person's attention. Raises DatabaseUnavailable."""
+    # Lines are not folded, so that what is meant to be copied or searched stays whole.
+    console = Console(highlight=False, soft_wrap=True)
     totals = await database.transfer_totals()
     health = await database.queue_health()
     problems = await database.self_check()
@@ -23,7 +24,7 @@ async def show_status(database: Database) -> bool:
     for kind in health:
         print_health(console, kind)
     print_problems(console, problems)
-    return not problems
+    return not problems and all(kind.parked == 0 and kind.paused_by in (None, "person") for kind in health)
 
 
 def totals_table(totals: list[TransferTotal]) -> Table:
@@ -54,8 +55,13 @@ def print_health(console: Console, health: QueueHealth) -> None:
     since = f" (the oldest for {str(health.oldest_due_for).split('.')[0]})" if health.oldest_due_for else ""
     console.print(
         f"{health.kind}: {health.due} due{since}, {health.leased} under way, {health.waiting} waiting,"
-        f" {health.lapsed} lapsed, {health.unknown_outcome} of unknown outcome, {health.parked} parked"
+        f" {health.parked} parked; {health.lapsed} lost by their worker, {health.unknown_outcome} of unknown outcome"
     )
+    if health.parked:
+        console.print(
+            "Parked rows wait for a person: select id, parked_reason from marketplace.seller_transfers"
+            " where parked_reason is not null;"
+        )
     if health.paused_at is not None:
         console.print(
             f"Stripe calls are paused since {health.paused_at:%Y-%m-%d %H:%M:%S %Z} by {health.paused_by}:"

@@ -5,7 +5,7 @@ say. No slot waits for another: a slow call holds up one slot, a batch of outcom
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Protocol
@@ -15,7 +15,7 @@ import structlog
 
 from runner.clean import safe_text
 from runner.clock import boottime_seconds
-from runner.database import Database, DatabaseUnavailable, RecordedOutcome, ReversalTask, listen
+from runner.database import Database, DatabaseUnavailable, RecordedOutcome, ReversalTask, RowsLocked, listen
 from runner.outcome import Outcome
 from runner.settings import Settings
 
@@ -27,6 +27,11 @@ _REPORT_LIMIT = 100
 _LAST_REPORT_SECONDS = 5.0
 _BACKOFF_FIRST_SECONDS = 0.1
 _BACKOFF_LAST_SECONDS = 5.0
+
+_LOCKED_SECONDS = 1.0
+
+# An outcome, when its lease ends, and what is set when it is in the database.
+_Finished = tuple[Outcome, float, asyncio.Event]
 
 _log = structlog.get_logger()
 
@@ -55,7 +60,7 @@ class Worker:
         self._rescheduled = asyncio.Event()
         self._slot_freed = asyncio.Event()
         self._calls: set[asyncio.Task[None]] = set()
-        self._outcomes: asyncio.Queue[tuple[Outcome, float, asyncio.Event]] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[_Finished] = asyncio.Queue()
 
     def stop(self) -> None:
         """Stop claiming; `run` returns when what is in flight has been reported."""
@@ -143,51 +148,61 @@ class Worker:
             batch = [await self._outcomes.get()]
             while len(batch) < _REPORT_LIMIT and not self._outcomes.empty():
                 batch.append(self._outcomes.get_nowait())
+            await self._report_batch(batch)
+
+    async def _report_batch(self, batch: list[_Finished]) -> None:
+        """Report together; if another transaction holds a row, one by one, and only that row keeps its slot waiting."""
+        try:
             await self._report([outcome for outcome, _, _ in batch], max(ends for _, ends, _ in batch))
-            for _, _, recorded in batch:
-                recorded.set()
+        except RowsLocked:
+            if len(batch) > 1:
+                for finished in batch:
+                    await self._report_batch([finished])
+            else:
+                asyncio.get_running_loop().call_later(_LOCKED_SECONDS, self._outcomes.put_nowait, batch[0])
+            return
+        for _, _, recorded in batch:
+            recorded.set()
 
     async def _report(self, outcomes: Sequence[Outcome], lease_ends: float) -> None:
-        """Report until it is in the database. An error at COMMIT says nothing about it; a second report is harmless."""
+        """Report until it is in the database. An error at COMMIT says nothing about it; a second report is harmless.
+
+        Raises RowsLocked.
+        """
         failures = _Backoff("reporting")
         while True:
             try:
                 self._note(outcomes, await self._reports.record_reversal_outcomes(outcomes))
             except DatabaseUnavailable as error:
                 if self._stopping.is_set() and boottime_seconds() > lease_ends:
-                    _log.error("outcomes not reported: the leases have lapsed", rows=[o.id for o in outcomes])
+                    for outcome in outcomes:
+                        _log.error("outcome not reported: the lease has lapsed", **_facts(outcome))
                     return
+                if isinstance(error, RowsLocked):
+                    raise
                 await asyncio.sleep(failures.next_delay(error))
-            except Exception as error:  # whatever it is: were this task to end, every call would wait for ever
-                await self._report_one_by_one(outcomes, lease_ends, error)
+            except Exception:  # whatever it is: were this task to end, every call would wait for ever
+                await self._report_one_by_one(outcomes, lease_ends)
                 return
             else:
                 failures.over()
                 return
 
-    async def _report_one_by_one(self, outcomes: Sequence[Outcome], lease_ends: float, error: Exception) -> None:
+    async def _report_one_by_one(self, outcomes: Sequence[Outcome], lease_ends: float) -> None:
         """A report that the database refuses takes no other with it; its lease lapses and its outcome is unknown."""
-        if len(outcomes) == 1:
-            _log.error("outcome refused by the database", row=outcomes[0].id, error=safe_text(str(error), 300))
-            return
         for outcome in outcomes:
-            await self._report([outcome], lease_ends)
+            try:
+                # Once more also when it was alone: of two sessions that bring the same evidence, one is refused once.
+                self._note([outcome], await self._reports.record_reversal_outcomes([outcome]))
+            except DatabaseUnavailable:
+                await self._report([outcome], lease_ends)
+            except Exception as again:
+                _log.error("outcome refused by the database", reason=safe_text(str(again), 300), **_facts(outcome))
 
     def _note(self, outcomes: Sequence[Outcome], results: Sequence[RecordedOutcome]) -> None:
         for outcome, result in zip(outcomes, results, strict=True):
-            # No verdict: the row is gone, as after a failover that lost it. What Stripe said is nowhere but here.
-            (_log.error if result.verdict is None else _log.info)(
-                "outcome",
-                row=result.id,
-                action=outcome.action,
-                verdict=result.verdict,
-                result=result.result,
-                status=result.status,
-                http_status=outcome.http_status,
-                error=outcome.error_message,
-                stripe_request=outcome.stripe_request_id,
-                ms=outcome.duration_ms,
-            )
+            said = {"verdict": result.verdict, "status": result.status, "result": result.result, **_facts(outcome)}
+            _level(outcome, result)("outcome", **said)
         if any(result.next_retry_at is not None for result in results):
             self._rescheduled.set()
 
@@ -201,6 +216,32 @@ class Worker:
                     self._notified.set()
             except DatabaseUnavailable as error:
                 await asyncio.sleep(failures.next_delay(error))
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    """What Stripe said, for a log line: if the database does not get it, it is nowhere else."""
+    facts = {
+        "row": outcome.id,
+        "action": outcome.action,
+        "http_status": outcome.http_status,
+        "object": None if outcome.object is None else outcome.object.id,
+        "error_code": outcome.error_code,
+        "error": outcome.error_message,
+        "stripe_request": outcome.stripe_request_id,
+        "ms": outcome.duration_ms,
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _level(outcome: Outcome, result: RecordedOutcome) -> Callable[..., None]:
+    """What an operator should see first: a lost row, a refused key, a row that ended without an object of Stripe's."""
+    if result.verdict is None:
+        # The row is gone, as after a failover that lost it. What Stripe said is nowhere but here.
+        return _log.error  # type: ignore[no-any-return]  # structlog's logger is Any
+    ended = outcome.sent and outcome.object is None and result.next_retry_at is None
+    if outcome.http_status in (401, 403) or ended:
+        return _log.warning  # type: ignore[no-any-return]
+    return _log.info  # type: ignore[no-any-return]
 
 
 class _Backoff:

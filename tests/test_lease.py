@@ -153,3 +153,41 @@ def test_a_reversal_that_stripe_holds_is_not_asked_for_again_with_a_key_that_str
     assert (held["status"], held["lease_token"]) == ("reversal_pending", None)
     assert held["parked_reason"].startswith("accepted: ")
     assert "trr_1" in held["parked_reason"]
+
+
+def test_a_row_that_costs_every_worker_its_life_waits_longer_each_time_and_lets_others_go_first(db: Database) -> None:
+    leased = claimed_call(db)
+    delays = []
+    for _ in range(5):
+        db.execute(
+            "update marketplace.seller_transfers"
+            " set leased_at = clock_timestamp() - interval '61 s',"
+            " lease_expires_at = clock_timestamp() - interval '1 s' where lease_token is not null"
+        )
+        taken = claim(db)
+        held = transfer(db, leased["id"])
+        if taken:
+            continue
+        assert held["lease_token"] is None
+        delays.append(held["next_retry_at"])
+        break
+    # 5, 10, 20 and 40 s have passed when a lease of a minute has; 80 s have not.
+    assert held["streak"] == 5
+    assert len(delays) == 1
+    assert [attempt["kind"] for attempt in attempts(db, leased["id"])] == ["lost_lease"] * 5
+
+
+def test_a_held_row_that_a_person_unparks_does_not_stop_the_claims_of_others(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_1", status="pending"))
+    make_due(db, leased["id"])
+    claim(db)
+    lapse_lease(db, leased["id"])
+    db.execute("update marketplace.seller_transfers set call_minted_at = now() - interval '21 hours'")
+    assert claim(db) == []
+    db.execute("update marketplace.seller_transfers set parked_reason = null where id = %s", [leased["id"]])
+    make_due(db, leased["id"])
+    other = record_transfer(db, 2)
+    request_reversal(db, 2)
+
+    assert ids(claim(db)) == [other["id"]]

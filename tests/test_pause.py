@@ -359,3 +359,22 @@ def test_every_pause_and_its_end_is_logged_with_its_reason(db: Database) -> None
         ("paused by verdict", user, "Invalid API Key provided: sk_test_***"),
         ("resumed by answer", user, f"the trial call for transfer {other['id']} was answered: succeeded"),
     ]
+
+
+def test_a_trial_call_prefers_another_sellers_row(db: Database) -> None:
+    """Many rows of one closed account must not be tried one after the other while everybody waits."""
+    refused = paused_by_verdict(db, transfers=1)
+    for number in (2, 3):
+        record_transfer(db, number, p_destination_account=refused["destination_account"])
+        request_reversal(db, number)
+    other = record_transfer(db, 4, p_destination_account="acct_other")
+    request_reversal(db, 4)
+    probe_is_due(db)
+
+    (probe,) = claim(db)
+
+    assert probe["id"] == other["id"]
+    # When there is no other seller, one of this one's will do.
+    record_one(db, revoked(probe))
+    probe_is_due(db)
+    assert len(claim(db)) == 1

@@ -125,7 +125,7 @@ def test_every_function_pins_its_search_path(db: Database) -> None:
         db,
         "select oid::regprocedure::text as name, proconfig from pg_proc"
         " where pronamespace = 'marketplace'::regnamespace"
-        " and proconfig is distinct from array['search_path=pg_catalog, pg_temp']",
+        " and not coalesce('search_path=pg_catalog, pg_temp' = any (proconfig), false)",
     )
     assert unpinned == []
 

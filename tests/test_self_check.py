@@ -150,3 +150,13 @@ def unvalidated_with_bad_rows(db: Database, count: int) -> list[int]:
         " check (status <> 'reversal_pending' or next_retry_at is not null) not valid",
     )
     return ids
+
+
+def test_a_missing_check_is_found_whichever_it_is(db: Database) -> None:
+    table = "marketplace.seller_transfers"
+    checks = rows(db, f"select conname from pg_constraint where conrelid = '{table}'::regclass and contype = 'c'")
+    assert len(checks) > 20
+    for check in checks:
+        with db.transaction(force_rollback=True):
+            run(db, f"alter table {table} drop constraint {check['conname']}")
+            assert problems(db) == [problem("constraint missing", f"{check['conname']} on {table}")]

@@ -277,3 +277,20 @@ def test_a_success_that_is_about_something_else_says_nothing(db: Database) -> No
         assert (strange, transfer(db, leased["id"])["streak_verdict"]) == (strange, "unknown")
         assert not {"status", "stripe_reversal_id", "parked_reason"} & changed.keys()
         leased = claim_again(db, leased["id"])
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, "balance_insufficient"), (400, None), (404, "resource_missing")], ids=str
+)
+def test_while_stripe_holds_a_reversal_of_ours_no_other_key_is_made(
+    db: Database, status: int, code: str | None
+) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_1", status="pending"))
+    again = claim_again(db, leased["id"])
+
+    record_one(db, refusal(again, status, code))
+
+    held = transfer(db, leased["id"])
+    assert (held["status"], held["stripe_reversal_id"], held["call_generation"]) == ("reversal_pending", "trr_1", 1)
+    assert held["parked_reason"].startswith("accepted: Stripe holds trr_1")

@@ -34,7 +34,7 @@ begin
   if v_ids = '{}' then
     return;
   end if;
-  perform marketplace._note_lost_leases(v_ids, v_now);
+  v_ids := marketplace._note_lost_leases(v_ids, v_now);
   perform marketplace._refuse_without_transfer_id(v_ids);
   perform marketplace._park_held_reversals(v_ids, v_now);
 

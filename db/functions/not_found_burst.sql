@@ -24,7 +24,7 @@ begin
     select
       o.id,
       case
-        when o.http_status between 200 and 299 then 'succeeded'
+        when o.http_status between 200 and 299 and o.object is not null then 'succeeded'
         else marketplace.classify_stripe_outcome(
           o.action, o.http_status, o.error_type, o.error_code, o.error_message)
       end as verdict

@@ -73,6 +73,9 @@ create or replace function marketplace.record_reversal_outcomes(p_outcomes jsonb
 returns setof marketplace.recorded_outcome
 language plpgsql
 set search_path = pg_catalog, pg_temp
+-- One row that somebody holds open must not keep a whole batch, and with it a runner: 55P03, and the runner reports
+-- singly.
+set lock_timeout = '1s'
 as $$
 declare
   v_now timestamptz;

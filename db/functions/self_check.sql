@@ -76,6 +76,22 @@ as $$
   inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
   where c.relnamespace = 'marketplace'::regnamespace and not i.indisvalid
   union all
+  select 'constraint missing', format('%s on marketplace.seller_transfers', w.constraint_name), null,
+    'Add it again as the migration that made it does.'
+  from (values
+    ('chk_status_is_known'), ('chk_amount_is_positive'), ('chk_original_amount_is_bounded'),
+    ('chk_ids_are_of_their_kind'), ('chk_texts_are_bounded'), ('chk_completed_at_says_paid'),
+    ('chk_unpaid_has_no_stripe_transfer'), ('chk_reversal_has_a_request'), ('chk_reversed_has_evidence'),
+    ('chk_stripe_reversal_belongs_to_a_reversal'), ('chk_permanently_failed_says_why'),
+    ('chk_unsent_has_next_retry_at'), ('chk_settled_has_no_next_retry_at'), ('chk_settled_is_not_parked'),
+    ('chk_settled_is_not_leased'), ('chk_end_is_known'), ('chk_times_are_finite'), ('chk_lease_is_whole'),
+    ('chk_retry_count_is_not_negative'), ('chk_streak_is_whole'), ('chk_call_is_whole'),
+    ('chk_open_has_a_call'), ('chk_reversal_has_a_part'), ('chk_reversal_pending_has_next_retry_at')
+  ) as w (constraint_name)
+  where not exists (
+    select from pg_catalog.pg_constraint as k
+    where k.conname = w.constraint_name and k.conrelid = to_regclass('marketplace.seller_transfers'))
+  union all
   select 'index missing', 'marketplace.' || w.index, null, 'Run the migration that builds it again.'
   from (values
     ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
@@ -102,6 +118,9 @@ begin
     begin
       execute format('alter table %s validate constraint %I', v_constraint.relation, v_constraint.conname);
     exception
+      when lock_not_available then
+        raise warning '% on % is not valid yet: the table is locked', v_constraint.conname, v_constraint.relation
+          using hint = 'Run seller-transfers migrate again.';
       when check_violation or foreign_key_violation then
         raise warning '% on % is not valid yet: %', v_constraint.conname, v_constraint.relation, (
           select coalesce(c.detail, sqlerrm) from marketplace.self_check() as c

@@ -50,13 +50,25 @@ begin
   v_row.next_retry_at := coalesce(p_now + marketplace._retry_delay(p_verdict, v_row.streak), p_row.next_retry_at);
   select * into v_policy from marketplace.retry_policy as p where p.verdict = p_verdict;
 
+  if p_row.stripe_reversal_id is not null and p_outcome.object is null
+    and p_verdict in ('transient', 'insufficient_balance', 'not_found') then
+    -- Stripe holds a reversal of ours: with another key there could be a second one.
+    v_row.parked_reason := left(format(
+      'accepted: Stripe holds %s and yet refuses the request now: %s', p_row.stripe_reversal_id, v_message), 1000);
+    return v_row;
+  end if;
+
   case p_verdict
     when 'succeeded' then
       v_row := marketplace._reversed_row(v_row, p_outcome.object ->> 'id', null);
     when 'already_reversed' then
       v_row := marketplace._reversed_row(v_row, p_row.stripe_reversal_id, format(
         'Stripe says it was reversed already%s: %s',
-        case when p_row.call_unknown then ', perhaps by an earlier call of ours whose answer was lost' else ', elsewhere' end,
+        case
+          when p_row.stripe_reversal_id is not null then ' by ' || p_row.stripe_reversal_id || ', which it had accepted'
+          when p_row.call_unknown then ', perhaps by an earlier call of ours whose answer was lost'
+          else ', elsewhere'
+        end,
         v_message));
     when 'accepted' then
       v_row.stripe_reversal_id := p_outcome.object ->> 'id';

@@ -119,6 +119,7 @@ create table if not exists marketplace.seller_transfers (
     status not in ('completed', 'reversed', 'permanently_failed') or lease_token is null
   ),
   constraint chk_end_is_known check (status not in ('reversed', 'permanently_failed') or not call_unknown),
+  constraint chk_times_are_finite check (isfinite(next_retry_at) and isfinite(lease_expires_at)),
   constraint chk_lease_is_whole check (
     num_nulls(lease_token, leased_at, lease_expires_at, leased_by, lease_action) in (0, 5)
   ),
@@ -197,6 +198,7 @@ comment on constraint chk_settled_has_no_next_retry_at on marketplace.seller_tra
 comment on constraint chk_settled_is_not_parked on marketplace.seller_transfers is 'Parked is a state of open rows.';
 comment on constraint chk_settled_is_not_leased on marketplace.seller_transfers is 'A row that needs no call is leased to nobody.';
 comment on constraint chk_end_is_known on marketplace.seller_transfers is 'No row ends while nobody knows whether its money moved.';
+comment on constraint chk_times_are_finite on marketplace.seller_transfers is 'A row that is due at the end of time is due never, in silence.';
 comment on constraint chk_lease_is_whole on marketplace.seller_transfers is 'A lease has all of its parts, or there is none.';
 comment on constraint chk_retry_count_is_not_negative on marketplace.seller_transfers is 'A count.';
 comment on constraint chk_streak_is_whole on marketplace.seller_transfers is 'A streak has a verdict and a beginning, or there is none.';

@@ -59,8 +59,7 @@ comment on constraint fk_reversal_request_lines_request on marketplace.reversal_
 comment on constraint fk_reversal_request_lines_transfer on marketplace.reversal_request_lines is 'Of a transfer that exists.';
 comment on constraint chk_line_adds_up on marketplace.reversal_request_lines is 'Asked is met or unmet, to the minor unit.';
 
--- NOT VALID first, so that a table with a past is locked for an instant only; validating takes no lock that stops
--- writers.
+-- No row refers to a request before this migration, so both steps are done in an instant.
 do $$
 begin
   if not exists (

@@ -113,10 +113,10 @@ class Report:
         """What befell the refunded transfers, and how that ended; `stories` by transfer key."""
         calls = calls_per_transfer(simulator)
         table = _table("What befell the refunded ones")
-        table.add_column("story", no_wrap=True)
-        table.add_column("transfers", justify="right")
+        table.add_column("story")
+        table.add_column("transfers", justify="right", min_width=9)
         table.add_column("calls each", justify="right")
-        table.add_column("ended as")
+        table.add_column("ended as", no_wrap=True, min_width=18)
         with self._connection.cursor(row_factory=class_row(_End)) as cursor:
             ends = [(stories[end.transfer_key], end) for end in cursor.execute(_ENDS)]
         for story in Story:

