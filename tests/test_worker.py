@@ -304,6 +304,28 @@ async def test_a_report_that_is_refused_takes_no_other_with_it(dsn: str, db: Dat
     assert [attempt["kind"] for attempt in attempts(db, caller.calls[2].id)] == ["lost_lease", "call"]
 
 
+async def test_a_row_that_somebody_holds_open_keeps_no_slot_but_its_own(
+    dsn: str, db: Database, connect: Connect
+) -> None:
+    """An app that forgot to commit, or a DBA with `for update`, must not stop everybody's money."""
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfers(db, 12)
+    holder = connect()
+    async with working(dsn, caller, slots=4):
+        await until(lambda: len(caller.calls) == 4, "four calls under way")
+        held = caller.calls[1].id
+        with holder.transaction():
+            holder.execute("select from marketplace.seller_transfers where id = %s for update", [held])
+            for _ in range(100):
+                caller.gate.release()
+            await until(lambda: reversed_rows(db) == 11, "the other rows reversed", within_seconds=20)
+            assert transfer(db, held)["status"] == "reversal_pending"
+        await until(lambda: reversed_rows(db) == 12, "the held one too")
+
+    assert [call.id for call in caller.calls].count(held) == 1
+    assert [attempt["disposition"] for attempt in attempts(db, held)] == ["applied"]
+
+
 async def test_no_transaction_is_open_while_a_call_is_under_way(dsn: str, db: Database) -> None:
     caller = Caller(gate=asyncio.Semaphore(0))
     refunded_transfers(db, 2)
