@@ -165,7 +165,11 @@ def load_settings(environ: Mapping[str, str], *, need_stripe: bool) -> Settings:
     Without `need_stripe` the Stripe variables are not even read. Raises BadSettings.
     """
     given = {name: text.strip() for name, text in environ.items() if text.strip()}
-    lines: list[str] = []
+    lines = [
+        f"{name}: there is no such setting. Look for a slip of the pen."
+        for name in given
+        if name.startswith(_PREFIX) and name not in {_variable(field) for field in Settings.model_fields}
+    ]
     if not need_stripe:
         for field in _STRIPE_FIELDS:
             given.pop(_variable(field), None)

@@ -31,6 +31,7 @@ GUARDS = {
 ALL_GUARDS = [(table, trigger) for table, triggers in GUARDS.items() for trigger in sorted(triggers)]
 INDEXES = (
     "idx_seller_transfers_order",
+    "idx_seller_transfers_parked",
     "idx_seller_transfers_pending",
     "idx_seller_transfers_retry",
     "idx_seller_transfers_reversal_pending",

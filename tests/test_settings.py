@@ -257,3 +257,8 @@ def test_no_two_processes_get_the_same_name_by_default() -> None:
 
 def test_every_setting_says_what_to_set() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_a_setting_that_does_not_exist_is_refused_instead_of_being_passed_over() -> None:
+    (line,) = complaints(GOOD | {"SELLER_TRANSFERS_SLOT": "3"})
+    assert line.startswith("SELLER_TRANSFERS_SLOT: there is no such setting")

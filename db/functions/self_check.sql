@@ -95,6 +95,7 @@ as $$
   select 'index missing', 'marketplace.' || w.index, null, 'Run the migration that builds it again.'
   from (values
     ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
+    ('idx_seller_transfers_parked'),
     ('idx_seller_transfers_order')
   ) as w (index)
   where to_regclass('marketplace.' || w.index) is null
