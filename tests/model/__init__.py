@@ -1,1 +1,0 @@
-"""A runnable specification: one reversal, two workers, a database that may fail over, and Stripe."""
