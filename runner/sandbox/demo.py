@@ -139,9 +139,11 @@ class _Demo:
             "A marketplace refunds buyers and takes its sellers' shares back at Stripe: each once, whatever goes"
             f" wrong on the way. {len(orders)} orders, {_RUNNERS} runners, all on this machine, no real money."
         )
-        for name, instead in (("DATABASE_URL", "PostgreSQL"), ("STRIPE_API_KEY", "stand-in for Stripe")):
-            if os.environ.get(name):
-                self._console.print(f"{name} is set; the demo will not touch it and uses its own {instead}.")
+        named = [name for name in ("DATABASE_URL", "STRIPE_API_KEY") if os.environ.get(name)]
+        if named:
+            self._console.print(
+                f"{' and '.join(named)}: set, but the demo will not touch that and uses parts of its own."
+            )
 
     def _set_up(self, stack: ExitStack) -> tuple[EmbeddedPostgres, SimulatorClient]:
         self._chapter("Setting up")
