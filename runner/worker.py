@@ -27,7 +27,6 @@ _REPORT_LIMIT = 100
 _LAST_REPORT_SECONDS = 5.0
 _BACKOFF_FIRST_SECONDS = 0.1
 _BACKOFF_LAST_SECONDS = 5.0
-
 _LOCKED_SECONDS = 1.0
 
 # An outcome, when its lease ends, and what is set when it is in the database.

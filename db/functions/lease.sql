@@ -119,7 +119,6 @@ begin
   set
     status = 'permanently_failed',
     next_retry_at = null,
-    lease_token = null, leased_at = null, lease_expires_at = null, leased_by = null, lease_action = null,
     failure_code = 'missing_transfer_id',
     failure_message = 'The transfer was recorded without its Stripe id: no reversal can be asked for.'
   -- Not "is null", which would be looked up among all rows without an id instead of among these.
@@ -128,4 +127,4 @@ end
 $$;
 
 comment on function marketplace._refuse_without_transfer_id(bigint[]) is
-  'Ends the rows for which no call can be built.';
+  'Ends the rows for which no call can be built; none of them is leased.';

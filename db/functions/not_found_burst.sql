@@ -5,7 +5,9 @@
 -- calls stop until a person says that the key is right. A row that gets its second 404 within the hour after that ends
 -- like any other.
 
-create or replace function marketplace._is_burst_of_not_found(p_outcomes jsonb, p_now timestamptz)
+create or replace function marketplace._is_burst_of_not_found(
+  p_outcomes marketplace.stripe_outcome[], p_now timestamptz
+)
 returns boolean
 language plpgsql
 stable
@@ -14,10 +16,7 @@ as $$
 declare
   v_rows bigint;
 begin
-  if not exists (
-    select from marketplace._read_outcomes(p_outcomes) as o
-    where o.sent and o.http_status = 404
-  ) then
+  if not exists (select from unnest(p_outcomes) as o where o.sent and o.http_status = 404) then
     return false;
   end if;
   with answers as (
@@ -28,7 +27,7 @@ begin
         else marketplace.classify_stripe_outcome(
           o.action, o.http_status, o.error_type, o.error_code, o.error_message)
       end as verdict
-    from marketplace._read_outcomes(p_outcomes) as o
+    from unnest(p_outcomes) as o
     where o.sent
     union all
     select a.transfer_id, a.verdict
@@ -42,7 +41,7 @@ begin
 end
 $$;
 
-comment on function marketplace._is_burst_of_not_found(jsonb, timestamptz) is
+comment on function marketplace._is_burst_of_not_found(marketplace.stripe_outcome[], timestamptz) is
   'True if this report and the last ten minutes hold five or more transfers that Stripe does not know, and no success.';
 
 create or replace function marketplace._was_not_found_lately(p_transfer_id bigint, p_now timestamptz)
@@ -60,30 +59,3 @@ $$;
 
 comment on function marketplace._was_not_found_lately(bigint, timestamptz) is
   'True if Stripe said within the last hour that it does not know the transfer.';
-
-create or replace function marketplace._pause_for_burst(p_now timestamptz)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_reason constant text := 'Stripe does not know five or more transfers in a row: is this the key of the right account? '
-    'If it is, resume, and rows that Stripe still does not know end.';
-begin
-  update marketplace.stripe_control
-  set
-    paused_at = p_now,
-    paused_by = 'verdict',
-    paused_by_user = session_user,
-    pause_reason = v_reason,
-    probe_at = null,
-    probe_count = 0
-  where paused_by is null or probe_at is not null;
-  if found then
-    insert into marketplace.stripe_control_log (change, reason) values ('paused by verdict', v_reason);
-  end if;
-end
-$$;
-
-comment on function marketplace._pause_for_burst(timestamptz) is
-  'Pauses calls without trial calls: only resume_stripe_calls ends it.';

@@ -80,6 +80,7 @@ as $$
 declare
   v_now timestamptz;
   v_before text;
+  v_outcomes marketplace.stripe_outcome[];
   v_outcome marketplace.stripe_outcome;
   v_result marketplace.recorded_outcome;
   v_tokens uuid[] := '{}'::uuid[];
@@ -91,14 +92,15 @@ begin
   perform marketplace._require_read_committed();
   v_before := marketplace._give_reason(null);
 
+  v_outcomes := array(select o from marketplace._read_outcomes(p_outcomes) as o);
   perform from marketplace.seller_transfers as t
-  where t.id = any (array(select o.id from marketplace._read_outcomes(p_outcomes) as o))
+  where t.id = any (array(select o.id from unnest(v_outcomes) as o))
   order by t.id
   for no key update;
   v_now := clock_timestamp();
-  v_burst := marketplace._is_burst_of_not_found(p_outcomes, v_now);
+  v_burst := marketplace._is_burst_of_not_found(v_outcomes, v_now);
 
-  for v_outcome in select * from marketplace._read_outcomes(p_outcomes) loop
+  foreach v_outcome in array v_outcomes loop
     v_result := marketplace._record_reversal_outcome(v_outcome, v_burst, v_now);
     if v_result.result = 'applied' then
       v_tokens := v_tokens || v_outcome.lease_token;
@@ -117,10 +119,12 @@ begin
     perform marketplace._lift_pause_by_verdict(v_tokens, v_now);
   end if;
   if v_refusal is not null then
-    perform marketplace._pause_by_verdict(v_refusal, v_now);
+    perform marketplace._pause_by_verdict(v_refusal, v_now + marketplace._retry_delay('configuration', 1), v_now);
   end if;
   if v_spared then
-    perform marketplace._pause_for_burst(v_now);
+    perform marketplace._pause_by_verdict(
+      'Stripe does not know five or more transfers in a row: is this the key of the right account? '
+      'If it is, resume, and rows that Stripe still does not know end.', null, v_now);
   end if;
 end
 $$;

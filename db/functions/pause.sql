@@ -45,7 +45,7 @@ $$;
 comment on function marketplace.resume_stripe_calls(text) is
   'Ends a pause, whoever began it.';
 
-create or replace function marketplace._pause_by_verdict(p_reason text, p_now timestamptz)
+create or replace function marketplace._pause_by_verdict(p_reason text, p_probe_at timestamptz, p_now timestamptz)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -57,17 +57,17 @@ begin
     paused_by = 'verdict',
     paused_by_user = session_user,
     pause_reason = left(p_reason, 1000),
-    probe_at = p_now + marketplace._retry_delay('configuration', 1),
+    probe_at = p_probe_at,
     probe_count = 0
-  where paused_by is null;
+  where paused_by is null or (p_probe_at is null and probe_at is not null);
   if found then
     insert into marketplace.stripe_control_log (change, reason) values ('paused by verdict', left(p_reason, 1000));
   end if;
 end
 $$;
 
-comment on function marketplace._pause_by_verdict(text, timestamptz) is
-  'Pauses calls because Stripe refuses the key or the account. A pause that is there already stays as it is.';
+comment on function marketplace._pause_by_verdict(text, timestamptz, timestamptz) is
+  'Pauses calls for what Stripe says, with trial calls from p_probe_at on, or, if that is null, until resume_stripe_calls. A pause that is there already stays as it is, unless it has trial calls and this one has none.';
 
 create or replace function marketplace._schedule_probe(p_now timestamptz)
 returns void
