@@ -266,6 +266,25 @@ def test_holds_stop_requests_by_name_and_let_them_go_in_order(simulator: Simulat
     assert reversals(simulator) == 3
 
 
+def test_a_hold_that_goes_on_leaves_the_request_to_the_next_rule(simulator: SimulatorClient, transfer: str) -> None:
+    other = simulator.create_transfer(SELLER, 1000, "usd")
+    for name, each, when in (("refused", transfer, "before"), ("lost", other, "after")):
+        simulator.add_fault("hold", name=name, when=when, go_on=True, match={"transfer": each})
+    simulator.add_fault("error", status=402, match={"transfer": transfer})
+    simulator.add_fault("drop_after", match={"transfer": other})
+    with ThreadPoolExecutor(2) as pool:
+        refused, lost = pool.submit(reverse, simulator, transfer), pool.submit(reverse, simulator, other, 100, "key-2")
+        for name in ("refused", "lost"):
+            simulator.wait_for_held(name)
+        assert [entry.transfer for entry in simulator.ledger(kind="reversal")] == [other]
+        simulator.release()
+        assert refused.result(5).status == 402
+        with pytest.raises(http.client.RemoteDisconnected):
+            lost.result(5)
+    # Each rule is used up: the next request goes through.
+    assert reverse(simulator, transfer, key="key-3").status == 200
+
+
 def test_a_hold_ends_at_its_bound(simulator: SimulatorClient, transfer: str) -> None:
     simulator.add_fault("hold", name="forgotten", seconds=0.05)
     assert reverse(simulator, transfer).status == 200

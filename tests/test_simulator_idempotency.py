@@ -175,6 +175,16 @@ def test_keys_are_forgotten_on_command(simulator: SimulatorClient, transfer: str
     assert not reverse(simulator, transfer, key="key-2").replayed
 
 
+def test_keys_are_forgotten_by_age_on_command(simulator: SimulatorClient, transfer: str) -> None:
+    reverse(simulator, transfer, key="old")
+    simulator.advance_clock(10)
+    reverse(simulator, transfer, key="young")
+    assert reverse(simulator, transfer, key="old").replayed  # which makes it no younger
+    assert simulator.forget_idempotency_keys(older_than_seconds=10) == 1
+    assert reverse(simulator, transfer, key="young").replayed
+    assert not reverse(simulator, transfer, key="old").replayed
+
+
 def test_keys_of_the_two_modes_do_not_meet(simulator: SimulatorClient) -> None:
     new = {"amount": 100, "currency": "usd", "destination": SELLER}
     for livemode in (False, True):

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiohttp import web
 
@@ -89,8 +89,9 @@ async def _deliver_less(
     response = web.StreamResponse(status=whole.status, headers=whole.headers)
     if delivery != "none":
         response.content_length = len(answer.body)
-        await response.prepare(request)
-        await response.write(answer.body[: len(answer.body) // 2])
+        with suppress(ConnectionResetError):  # the client may have gone while its request was held
+            await response.prepare(request)
+            await response.write(answer.body[: len(answer.body) // 2])
     if delivery == "hang":
         for _ in range(math.ceil(bound_seconds / _LOOK_EVERY_SECONDS)):
             if request.transport is None or request.transport.is_closing():

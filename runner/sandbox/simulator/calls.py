@@ -55,6 +55,11 @@ class Call:
         """Give the same call under its number in the log."""
         return replace(self, seq=seq)
 
+    def from_start(self) -> "Call":
+        """Give the same call without a cursor, as for the first page of a list."""
+        cursors = ("starting_after", "ending_before")
+        return replace(self, params={name: value for name, value in self.params.items() if name not in cursors})
+
 
 def read_call(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Call:
     """Decode a request. Raises StripeError for a body that is too large or not decodable."""

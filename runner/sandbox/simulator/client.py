@@ -164,6 +164,15 @@ class SimulatorClient:
         new = {"destination": destination, "amount": amount, "currency": currency}
         return self.create_transfers([new], livemode=livemode)[0]
 
+    def create_reversals(self, transfer: str, reversals: Sequence[Mapping[str, Any]]) -> list[str]:
+        """Reverse a transfer up to 10,000 times, as somebody else would; gives the ids, oldest first.
+
+        Each is {amount} and optionally {metadata, pending}.
+        """
+        listed = [dict(each) for each in reversals]
+        ids: list[str] = self._command("POST", "reversals", transfer=transfer, reversals=listed)["ids"]
+        return ids
+
     def settle_reversal(self, reversal: str, status: Literal["succeeded", "failed", "canceled"]) -> None:
         """End a pending reversal."""
         self._command("POST", "reversals/settle", reversal=reversal, status=status)
@@ -270,9 +279,10 @@ class SimulatorClient:
         """Let time pass at once: later objects are younger, idempotency keys over 24 h old are forgotten."""
         self._command("POST", "clock/advance", seconds=seconds)
 
-    def forget_idempotency_keys(self, key: str | None = None) -> int:
-        """Forget one key, or all, as 24 hours would; gives how many."""
-        return int(self._command("POST", "idempotency/forget", key=key)["forgotten"])
+    def forget_idempotency_keys(self, key: str | None = None, *, older_than_seconds: float = 0) -> int:
+        """Forget one key, or all, as 24 hours would, if first used so long ago; gives how many."""
+        command = {"key": key, "older_than_seconds": older_than_seconds}
+        return int(self._command("POST", "idempotency/forget", **command)["forgotten"])
 
     def set_limits(self, requests_per_second: float | None, *, burst: int = 1, lock_timeouts: bool = True) -> None:
         """Limit the rate (null: do not); refuse parallel writes to one transfer, or let them be."""

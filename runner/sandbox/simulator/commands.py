@@ -68,6 +68,21 @@ class AddTransfers(Command):
     livemode: bool = False
 
 
+class NewReversal(Command):
+    """A reversal as POST /v1/transfers/{id}/reversals takes it; `pending` as under a pending_reversal fault."""
+
+    amount: Amount
+    metadata: dict[str, str] = {}
+    pending: bool = False
+
+
+class AddReversals(Command):
+    """Reverse a transfer many times at once, as somebody else would in Stripe's dashboard."""
+
+    transfer: str
+    reversals: Annotated[list[NewReversal], Field(max_length=10_000)]
+
+
 class Mode(Command):
     """Test or live."""
 
@@ -115,9 +130,10 @@ class Advance(Command):
 
 
 class Forget(Command):
-    """Forget one idempotency key, or all, as 24 hours would."""
+    """Forget one idempotency key, or all, as 24 hours would; those first used so long ago, by the simulated clock."""
 
     key: str | None = None
+    older_than_seconds: Annotated[float, Field(ge=0, le=10**9)] = 0
 
 
 class SetLimits(Command):

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from . import commands
 from .faults import read_rules
+from .ledger import Cause
 from .world import PLATFORM, World
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Control:
             ("POST", "clock/advance"): (commands.Advance, self.advance),
             ("POST", "idempotency/forget"): (commands.Forget, self.forget),
             ("POST", "limits"): (commands.SetLimits, self.set_limits),
+            ("POST", "reversals"): (commands.AddReversals, self.add_reversals),
             ("POST", "reversals/settle"): (commands.Settle, self.settle),
         }
 
@@ -166,12 +168,27 @@ class Control:
         return {"now": self._server.simulator.clock.now()}
 
     def forget(self, command: commands.Forget) -> Json:
-        return {"forgotten": self._server.simulator.idempotency.forget(command.key)}
+        idempotency = self._server.simulator.idempotency
+        return {"forgotten": idempotency.forget(command.key, command.older_than_seconds)}
 
     def set_limits(self, command: commands.SetLimits) -> Json:
         self._server.simulator.limiter.set(command.requests_per_second, command.burst)
         self._server.simulator.locks.enabled = command.lock_timeouts
         return {}
+
+    def add_reversals(self, command: commands.AddReversals) -> Json:
+        for world in self._server.simulator.worlds.values():
+            if (transfer := world.transfers.get(command.transfer)) is not None:
+                break
+        else:
+            raise ValueError(f"no such transfer: {command.transfer}")
+        if sum(new.amount for new in command.reversals) > transfer.amount - transfer.amount_reversed:
+            raise ValueError(f"{transfer.id} has less left than that")
+        moved = sum(new.amount for new in command.reversals if not new.pending)
+        if moved > world.available(transfer.destination, transfer.currency):
+            raise ValueError(f"the balance of {transfer.destination} is too low")
+        made = [world.reverse(transfer, **new.model_dump(), cause=Cause()) for new in command.reversals]
+        return {"ids": [reversal.id for reversal in made]}
 
     def settle(self, command: commands.Settle) -> Json:
         for world in self._server.simulator.worlds.values():

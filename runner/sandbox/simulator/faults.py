@@ -2,16 +2,20 @@
 """The fault script: rules that say which requests go wrong, how, and how often.
 
 A rule is a JSON object: what to do (`action` and the fields of its class below) and to whom: `match` (all
-that is given must fit; nothing given fits every request), `times` (how many requests it is applied to, null
-for all) and `probability` (drawn from a generator seeded with `seed`, so that a script repeats). Of several
-rules that fit, the first one added is applied, alone. For example, to lose the answer to one reversal that
-was executed:
+that is given must fit; nothing given fits every request), `skip` (how many of those it lets pass first),
+`times` (how many requests it is applied to, null for all) and `probability` (drawn from a generator seeded
+with `seed`, so that a script repeats). Of several rules that fit, the first one added is applied, alone; only a
+hold may `go_on` to the next. For example, to lose the answer to one reversal that was executed, and the second
+page of a list:
 
     {"action": "drop_after", "match": {"method": "POST", "path": "/reversals$"}, "times": 1}
+    {"action": "drop_before", "match": {"method": "GET", "path": "/reversals$"}, "skip": 1}
 """
 
+import itertools
 import random
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -54,7 +58,7 @@ class Match(BaseModel):
 
 
 class Fault(BaseModel):
-    """What all rules have. `id` is given by the simulator, `applied` counts the requests it went to."""
+    """What all rules have. `id` is given by the simulator, `applied` and `skipped` count requests."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -63,10 +67,12 @@ class Fault(BaseModel):
 
     id: int = 0
     match: Match = Match()
+    skip: Annotated[int, Field(ge=0)] = 0
     times: Annotated[int, Field(ge=1)] | None = 1
     probability: Annotated[float, Field(ge=0, le=1)] = 1.0
     seed: int = 0
     applied: int = 0
+    skipped: int = 0
 
     def in_execution(self) -> bool:
         """Whether the fault lies in the execution itself, so that it passes over what will be replayed."""
@@ -120,12 +126,16 @@ class Delay(Fault):
 
 
 class Hold(Fault):
-    """Stop before executing or after committing until released by name, or until `seconds` are over."""
+    """Stop before executing or after committing until released by name, or until `seconds` are over.
+
+    With `go_on`, the next rule that fits is applied to the same request: it goes wrong when it is let go.
+    """
 
     action: Literal["hold"]
     name: str
     when: Stage = "before"
     seconds: Seconds = _HELD_SECONDS
+    go_on: bool = False
 
 
 class DropBefore(Fault):
@@ -172,6 +182,25 @@ class PendingReversal(Fault):
 
     def in_execution(self) -> bool:
         return True
+
+
+class BendList(Fault):
+    """Answer a list otherwise than it is; nothing to any other answer.
+
+    `hide` leaves out that many of the page's first objects, as a copy that lags behind would; `from_start` gives the
+    first page whatever the cursor; `has_more` says so.
+    """
+
+    action: Literal["bend_list"]
+    hide: Annotated[int, Field(ge=0)] = 0
+    from_start: bool = False
+    has_more: bool | None = None
+
+    def bend(self, body: dict[str, Any]) -> None:
+        """Change a whole answer that is a list."""
+        if body["object"] == "list":
+            del body["data"][: self.hide]
+            body["has_more"] = body["has_more"] if self.has_more is None else self.has_more
 
 
 class Truncated(Fault):
@@ -233,6 +262,7 @@ Rule = Annotated[
     | ExecuteLate
     | ErrorAfter
     | PendingReversal
+    | BendList
     | Truncated
     | HangBody
     | Redirect
@@ -253,6 +283,7 @@ class FaultScript:
 
     def __init__(self) -> None:
         self.rules: dict[int, Fault] = {}
+        self._about: dict[str | None, list[Fault]] = {}
         self._generators: dict[int, random.Random] = {}
         self._last_id = 0
 
@@ -262,8 +293,9 @@ class FaultScript:
             raise ValueError(f"at most {_MAX_RULES} rules")
         for rule in rules:
             self._last_id += 1
-            rule.id, rule.applied = self._last_id, 0
+            rule.id, rule.applied, rule.skipped = self._last_id, 0, 0
             self.rules[rule.id] = rule
+            self._about.setdefault(rule.match.transfer, []).append(rule)
             self._generators[rule.id] = random.Random(rule.seed)  # noqa: S311 - repeatable, not secret
         return [rule.id for rule in rules]
 
@@ -272,16 +304,33 @@ class FaultScript:
         for each in list(self.rules) if rule_id is None else [rule_id]:
             self.rules.pop(each, None)
             self._generators.pop(each, None)
-
-    def pick(self, call: Call, *, will_be_replayed: bool) -> Fault | None:
-        """Give the rule to apply to `call`, and count it; a rule used up stays listed but fits nothing."""
+        self._about = {}
         for rule in self.rules.values():
+            self._about.setdefault(rule.match.transfer, []).append(rule)
+
+    def pick(self, call: Call, *, will_be_replayed: bool) -> tuple[Hold | None, Fault | None]:
+        """Give the rules to apply to `call`, and count them: a hold that goes on, if there is one, and the rule itself.
+
+        A rule used up stays listed but fits nothing.
+        """
+        fitting = self._fitting(call, will_be_replayed)
+        first = next(fitting, None)
+        if isinstance(first, Hold) and first.go_on:
+            return first, next(fitting, None)
+        return None, first
+
+    def _fitting(self, call: Call, will_be_replayed: bool) -> Iterator[Fault]:
+        # Of a thousand rules, those about other transfers are not even looked at.
+        about = {None: self._about.get(None, ()), call.transfer: self._about.get(call.transfer, ())}
+        for rule in sorted(itertools.chain.from_iterable(about.values()), key=lambda each: each.id):
             if rule.times is not None and rule.applied >= rule.times:
                 continue
             if (will_be_replayed and rule.in_execution()) or not rule.match.fits(call):
                 continue
             if self._generators[rule.id].random() >= rule.probability:
                 continue
+            if rule.skipped < rule.skip:
+                rule.skipped += 1
+                continue
             rule.applied += 1
-            return rule
-        return None
+            yield rule

@@ -93,9 +93,17 @@ class IdempotencyKeys:
         if use.answer is None:
             del self._uses[scope]
 
-    def forget(self, key: str | None) -> int:
-        """Forget `key` (null: all) in both modes, as 24 hours would, but none in flight; gives how many."""
-        gone = [s for s, use in self._uses.items() if not use.in_flight and key in (None, s[1])]
+    def forget(self, key: str | None, older_than_seconds: float = 0) -> int:
+        """Forget `key` (null: all) in both modes, as 24 hours would; gives how many.
+
+        None in flight, and none whose first use is younger than `older_than_seconds`.
+        """
+        latest = self._clock.now() - older_than_seconds
+        gone = [
+            scope
+            for scope, use in self._uses.items()
+            if not use.in_flight and key in (None, scope[1]) and use.used_at <= latest
+        ]
         for scope in gone:
             del self._uses[scope]
         return len(gone)

@@ -61,6 +61,7 @@ class Simulator:
         self, call: Call, entry: LoggedRequest, *, with_faults: bool = True
     ) -> tuple[Answer, faults.Fault | None]:
         """Take a request through to its answer; gives with it the fault, for the delivery may be its matter."""
+        hold: faults.Hold | None = None
         fault: faults.Fault | None = None
         try:
             livemode = self._authenticate(call)
@@ -68,14 +69,16 @@ class Simulator:
             scope = (livemode, call.idempotency_key) if call.idempotency_key is not None else None
             if with_faults:
                 replay = scope is not None and self.idempotency.has_answer(scope)
-                fault = self.faults.pick(call, will_be_replayed=replay)
-            if fault is not None:
-                entry.fault = fault.id
+                hold, fault = self.faults.pick(call, will_be_replayed=replay)
+            if (applied := fault or hold) is not None:
+                entry.fault = applied.id
+            if fault is not None and not fault.executes():
+                await self._pause("before", call, hold)
                 if isinstance(fault, faults.ExecuteLate):
                     self.late.add(call, fault.seconds)
-                if not fault.executes():
-                    return _substitute(fault), fault
-            return await self._execute(call, livemode, scope, fault, entry), fault
+                await self._pause("after", call, hold)
+                return _substitute(fault), fault
+            return await self._execute(call, livemode, scope, hold, fault, entry), fault
         except errors.StripeError as refusal:
             return refused(refusal), fault
 
@@ -94,34 +97,38 @@ class Simulator:
         call: Call,
         livemode: bool,
         scope: Scope | None,
+        hold: faults.Hold | None,
         fault: faults.Fault | None,
         entry: LoggedRequest,
     ) -> Answer:
         if isinstance(fault, faults.PendingReversal):
             call = replace(call, pending_reversal=True)
+        if isinstance(fault, faults.BendList) and fault.from_start:
+            call = call.from_start()
         run = endpoints.find(call)
         if scope is not None and (stored := self.idempotency.begin(scope, call.path, call.params)):
             entry.replayed = True
             return replace(stored, replayed=True)
         try:
             with self.locks.hold(livemode, call.transfer if call.method == "POST" else None):
-                await self._pause("before", call, fault)
+                await self._pause("before", call, hold, fault)
                 scene = Scene(self.worlds[livemode], self.worlds[not livemode])
                 answer, executed = _commit(run, scene, fault)
                 entry.executed = executed
                 if scope is not None and executed:
                     self.idempotency.store(scope, answer)
-                await self._pause("after", call, fault)
+                await self._pause("after", call, hold, fault)
         finally:
             if scope is not None:
                 self.idempotency.finish(scope)
         return answer
 
-    async def _pause(self, stage: str, call: Call, fault: faults.Fault | None) -> None:
-        if isinstance(fault, faults.Delay) and fault.when == stage:
-            await asyncio.sleep(fault.seconds)
-        if isinstance(fault, faults.Hold) and fault.when == stage:
-            await self.holds.wait(fault.name, stage, call, fault.seconds)
+    async def _pause(self, stage: str, call: Call, *applied: faults.Fault | None) -> None:
+        for fault in applied:
+            if isinstance(fault, faults.Delay) and fault.when == stage:
+                await asyncio.sleep(fault.seconds)
+            if isinstance(fault, faults.Hold) and fault.when == stage:
+                await self.holds.wait(fault.name, stage, call, fault.seconds)
 
     def _arrive_late(self, call: Call) -> None:
         task: asyncio.Task[object] = asyncio.get_running_loop().create_task(self._answer_nobody(call))
@@ -143,6 +150,8 @@ def _commit(run: endpoints.Execution, scene: Scene, fault: faults.Fault | None) 
         body = run(scene)
     except errors.StripeError as refusal:
         return refused(refusal), refusal.executed
+    if isinstance(fault, faults.BendList):
+        fault.bend(body)
     if isinstance(fault, faults.ErrorAfter):
         return refused(errors.server_error()), True
     return Answer(200, json.dumps(body).encode(), new_id("req"), {}), True
