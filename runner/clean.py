@@ -5,10 +5,12 @@ a secret or be megabytes long. What is taken out leaves a mark, so that no clean
 was never sent.
 """
 
+import base64
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
+from urllib.parse import quote
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
@@ -35,24 +37,57 @@ _PASSWORD = re.compile(r"(?i)(pass(?:word|wd|phrase)\s{0,3}=\s{0,3})(?:'(?:[^'\\
 # scheme://user:password@host. It matches without an @ too, and so never goes over the same text twice.
 _USERINFO = re.compile(r"(://[^\s:/?#@]*:)([^\s\"'<>]{1,500})")
 
+# A secret of ours is known by any part of this many characters, in every spelling; a shorter one only by its looks.
+_KNOWN_PART = 12
+_known_parts: set[str] = set()
+
 _BIGINT = 2**63
+
+
+def remember_secret(secret: str) -> None:
+    """Have every text that is cleaned from now on freed of this secret, quoted whole or in part, by whomever.
+
+    Patterns know what looks like a secret; this one is known even without its prefix, percent-encoded or in base64.
+    """
+    for spelling in _spellings(secret):
+        _known_parts.update(spelling[at : at + _KNOWN_PART] for at in range(len(spelling) - _KNOWN_PART + 1))
+
+
+def _spellings(secret: str) -> Iterator[str]:
+    yield secret
+    yield quote(secret, safe="")
+    for before in range(3):  # what stands before it in what was encoded decides where its bits fall
+        encoded = base64.b64encode(b"\0" * before + secret.encode(errors="replace")).decode()
+        yield encoded[-(-before * 8 // 6) : (before + len(secret)) * 8 // 6]
+
+
+def _mask_known(text: str) -> str:
+    kept, masked_to = [], 0
+    for at in range(len(text) - _KNOWN_PART + 1):
+        if text[at : at + _KNOWN_PART] in _known_parts:
+            if at >= masked_to:
+                kept += [text[masked_to:at], "***"]
+            masked_to = at + _KNOWN_PART
+    return "".join([*kept, text[masked_to:]])
 
 
 def clean_text(value: str, limit: int) -> str:
     """Give `value` in at most `limit` (≥ 1) characters: one line, encodable, nothing a terminal obeys.
 
     Line breaks and tabs become a space, every other control character, terminal escape and lone surrogate
-    becomes U+FFFD; what was cut ends in an ellipsis. Quick for any length: only the beginning is read.
+    becomes U+FFFD; what was cut ends in an ellipsis. Remembered secrets are masked. Quick for any length: only the
+    beginning is read.
     """
-    beginning = value[: limit * _LOOKED_AT]
+    beginning = _mask_known(value[: limit * _LOOKED_AT])
+    is_cut = len(value) > limit * _LOOKED_AT
     text = _HOSTILE.sub(_MARK, _BLANKS.sub(" ", _ESCAPES.sub(_MARK, beginning)))
-    if len(text) > limit or len(beginning) < len(value):
+    if len(text) > limit or is_cut:
         return text[: limit - 1] + _CUT
     return text
 
 
 def redact(text: str) -> str:
-    """Mask Stripe keys, webhook secrets, authorizations, and passwords in URLs and conninfo."""
+    """Mask what looks like a secret: Stripe keys, webhook secrets, authorizations, passwords in URLs and conninfo."""
     text = _KEYS.sub(r"\1***", text)
     text = _AUTHORIZATION.sub(r"\1***", text)
     text = _PASSWORD.sub(r"\1***", text)

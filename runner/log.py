@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from types import TracebackType
 from typing import Literal
 
 import structlog
@@ -49,6 +50,12 @@ def configure_logging(level: str, log_format: LogFormat) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+    sys.excepthook = _log_crash
+
+
+def _log_crash(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    # The interpreter would print the exception's text as it is.
+    structlog.get_logger().critical("crashed", exc_info=(kind, error, traceback))
 
 
 def make_safe(_logger: object, _method: str, event_dict: structlog.types.EventDict) -> structlog.types.EventDict:

@@ -87,6 +87,11 @@ class Settings(BaseModel):
     )
     log_format: Literal["console", "json"] = Field(default_factory=_default_log_format, description="console or json")
 
+    def secrets(self) -> list[str]:
+        """What must not be shown: the Stripe key and the database's password, as far as there are any."""
+        password = conninfo_to_dict(self.database_url.get_secret_value()).get("password")
+        return [secret for secret in (self.stripe_api_key.get_secret_value(), str(password or "")) if secret]
+
     @field_validator("database_url")
     @classmethod
     def _is_postgresql(cls, url: SecretStr) -> SecretStr:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.clean import clean_json, clean_text, redact, safe_text
+from runner.clean import clean_json, clean_text, redact, remember_secret, safe_text
 
 # A busy machine is not a reason to fail.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -155,6 +155,44 @@ def test_secrets_are_masked(text: str, masked: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+SECRET = "Tr0ub4dor&3/correct+horse"
+
+
+@pytest.fixture
+def _remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runner.clean._known_parts", set())
+    remember_secret(SECRET)
+
+
+@pytest.mark.usefixtures("_remembered")
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        (f"it is {SECRET}!", "it is ***!"),
+        (f"{SECRET}{SECRET} twice", "****** twice"),
+        (f"{SECRET}, {SECRET}", "***, ***"),
+        ("…b4dor&3/corre…", "…***…"),  # twelve characters of it
+        ("…4dor&3/corr…", "…4dor&3/corr…"),
+        ("Tr0ub4dor%263%2Fcorrect%2Bhorse", "***"),
+        ("VHIwdWI0ZG9yJjMvY29ycmVjdCtob3JzZQ==", "***Q=="),
+        ("YTpUcjB1YjRkb3ImMy9jb3JyZWN0K2hvcnNlOmI=", "YTp***OmI="),
+        ("OlRyMHViNGRvciYzL2NvcnJlY3QraG9yc2U6", "Ol***U6"),
+        ("another text of no less than twelve characters", "another text of no less than twelve characters"),
+        ("", ""),
+    ],
+)
+def test_a_remembered_secret_is_masked_in_any_spelling(text: str, masked: str) -> None:
+    assert clean_text(text, 100) == masked
+    assert safe_text(text, 100) == masked
+
+
+@pytest.mark.usefixtures("_remembered")
+def test_a_short_secret_is_not_remembered_for_it_may_be_a_word() -> None:
+    remember_secret("postgres")
+
+    assert clean_text("role postgres, database postgres", 100) == "role postgres, database postgres"
 
 
 def test_a_long_message_is_masked_before_it_is_cut() -> None:

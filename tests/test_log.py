@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -14,13 +15,14 @@ SECRETS = ("sk_live_51Secret", "s3cret", "whsec_hidden")
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    root = logging.getLogger()
+    root, excepthook = logging.getLogger(), sys.excepthook
     handlers, level, stripe_level = root.handlers[:], root.level, logging.getLogger("stripe").level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
     logging.getLogger("stripe").setLevel(stripe_level)
     structlog.reset_defaults()
+    sys.excepthook = excepthook
 
 
 def test_json_lines_carry_level_time_and_values(capsys: pytest.CaptureFixture[str]) -> None:
