@@ -2,7 +2,7 @@
 
 create or replace function marketplace._keep_attempt(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers,
-  p_kind text, p_verdict text, p_disposition text, p_now timestamptz
+  p_kind text, p_verdict text, p_reversal_id text, p_words text, p_disposition text, p_now timestamptz
 )
 returns void
 language plpgsql
@@ -23,12 +23,15 @@ begin
   end if;
   insert into marketplace.transfer_attempts (
     transfer_id, kind, action, lease_token, idempotency_key, worker, started_at, finished_at, duration_ms,
-    http_status, error_type, error_code, error_message, stripe_request_id, stripe_object_id,
+    http_status, error_type, error_code, error_message, stripe_request_id, stripe_object_id, found_count,
     replayed, verdict, disposition, facts_sha256
   ) values (
     p_row.id, p_kind, p_outcome.action, p_outcome.lease_token, v_key, v_worker, v_started_at, p_now,
-    p_outcome.duration_ms, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message,
-    p_outcome.stripe_request_id, marketplace._read_text(p_outcome.object -> 'id', 255),
+    p_outcome.duration_ms, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code,
+    coalesce(p_outcome.error_message, marketplace._clean_text(p_words, 1000)),
+    p_outcome.stripe_request_id,
+    case p_outcome.action when 'reverse' then marketplace._read_text(p_outcome.object -> 'id', 255) else p_reversal_id end,
+    jsonb_array_length(p_outcome.found),
     p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
   )
   on conflict on constraint uq_transfer_attempts_lease_token_kind do nothing;
@@ -36,5 +39,5 @@ end
 $$;
 
 comment on function marketplace._keep_attempt(
-  marketplace.stripe_outcome, marketplace.seller_transfers, text, text, text, timestamptz
-) is 'Writes one report to transfer_attempts. p_row is the row as it was before.';
+  marketplace.stripe_outcome, marketplace.seller_transfers, text, text, text, text, text, timestamptz
+) is 'Writes one report to transfer_attempts. p_row is the row as it was before; p_reversal_id and p_words are what a look-up came to.';

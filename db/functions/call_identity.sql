@@ -44,7 +44,7 @@ comment on function marketplace._idempotency_key(text, integer) is
 create or replace function marketplace._reversal_params(p_transfer marketplace.seller_transfers, p_database_id uuid)
 returns jsonb
 language sql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
   -- Not the row's id: recorded again after a failover the row may have another one, and Stripe refuses a key that comes
@@ -54,7 +54,9 @@ as $$
     'metadata', jsonb_build_object(
       'seller_transfers_identity', marketplace._reversal_identity(
         p_database_id, p_transfer.stripe_transfer_id, p_transfer.reversal_request_id, p_transfer.call_part),
-      'transfer_key', p_transfer.transfer_key,
+      -- A reversal that failed at Stripe is a reason for a new key once: for the generation that made it.
+      'seller_transfers_generation', p_transfer.call_generation::text,
+      'transfer_key', marketplace._family_key(p_transfer),
       'order_id', p_transfer.order_id,
       'reversal_request_id', p_transfer.reversal_request_id
     )

@@ -59,7 +59,8 @@ begin
   perform marketplace._note_charge(p_source_charge, p_charge_amount);
 
   select k.* into v_known from marketplace._known_transfer(
-    p_transfer_key, p_order_id, p_seller_id, p_destination_account, p_amount, p_currency, p_source_charge) as k;
+    p_transfer_key, p_order_id, p_seller_id, p_destination_account,
+    marketplace._announced_amount(p_transfer_key, p_amount), p_currency, p_source_charge) as k;
   if v_known.id is null then
     v_id := marketplace._insert_transfer(
       'completed', p_transfer_key, p_order_id, p_seller_id, p_destination_account,
@@ -74,61 +75,3 @@ $$;
 
 comment on function marketplace.record_completed_transfer(text, text, text, text, bigint, text, text, bigint, text) is
   'A transfer the app made itself. Returns its row; the same call again returns the same row and may add the Stripe id where there was none. Without a Stripe id it can never be reversed by machine. Amounts in minor units.';
-
-create or replace function marketplace._complete_known(p_known marketplace.seller_transfers, p_stripe_transfer_id text)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  if p_known.completed_at is not null
-    and (p_stripe_transfer_id is null or p_stripe_transfer_id = p_known.stripe_transfer_id) then
-    return;
-  end if;
-  -- What the row does not say yet may be added; the guards refuse the rest. A pending row is one the app announced and
-  -- then made itself; a lease or a sent request means that a runner may have made it too.
-  if p_known.status = 'permanently_failed' or p_known.lease_token is not null or p_known.call_last_sent_at is not null then
-    raise exception 'transfer % is %, which leaves no room for %',
-      p_known.id, p_known.status, coalesce(p_stripe_transfer_id, 'a payment')
-      using errcode = 'ST002',
-            hint = 'If the seller was paid after all, record the payment under a new transfer_key.',
-            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
-  end if;
-  if p_stripe_transfer_id is null then
-    raise exception 'transfer % is % and is recorded as paid without a Stripe id', p_known.id, p_known.status
-      using errcode = 'ST003',
-            hint = 'Pass p_stripe_transfer_id: only a row born completed may be without one.',
-            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
-  end if;
-  if p_known.stripe_transfer_id is not null then
-    raise exception 'transfer % stands for %, not %', p_known.id, p_known.stripe_transfer_id, p_stripe_transfer_id
-      using errcode = 'ST003',
-            hint = 'One transfer at Stripe is one row: record the other one under its own transfer_key.',
-            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
-  end if;
-
-  if p_known.completed_at is not null then
-    update marketplace.seller_transfers set stripe_transfer_id = p_stripe_transfer_id where id = p_known.id;
-  else
-    update marketplace.seller_transfers
-    set
-      status = 'completed',
-      completed_at = clock_timestamp(),
-      stripe_transfer_id = p_stripe_transfer_id,
-      next_retry_at = null,
-      parked_reason = null,
-      failure_code = null,
-      failure_message = null
-    where id = p_known.id;
-  end if;
-exception
-  when unique_violation then
-    raise exception 'transfer % belongs to another row', p_stripe_transfer_id
-      using errcode = 'ST003',
-            hint = 'One transfer at Stripe is one row. Look it up in marketplace.seller_transfers.',
-            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
-end
-$$;
-
-comment on function marketplace._complete_known(marketplace.seller_transfers, text) is
-  'Adds to a known row that it was paid, or by which transfer at Stripe. Raises ST002 or ST003 where that contradicts the row.';

@@ -25,10 +25,11 @@ begin
   select t.next_retry_at into v_unleased
   from marketplace.seller_transfers as t
   where t.status = 'reversal_pending' and t.parked_reason is null and t.lease_token is null
+    and not marketplace._has_leased_sibling(t.id, t.root_id, v_now)
   order by t.next_retry_at
   limit 1;
   if v_unleased is null or v_unleased > v_now then
-    -- All that is due is leased, so this reads the leased rows and no others.
+    -- All that is due is leased or waits for a leased one, so this reads little more than those.
     select min(t.lease_expires_at) into v_leased
     from marketplace.seller_transfers as t
     where t.status = 'reversal_pending' and t.parked_reason is null and t.next_retry_at <= v_now
@@ -39,9 +40,9 @@ begin
   if v_due is null then
     return null;
   end if;
-  return greatest(v_due, v_control.probe_at, v_now) - v_now;
+  return greatest(v_due, v_control.probe_at, marketplace._next_token_at(v_control, v_now)) - v_now;
 end
 $$;
 
 comment on function marketplace.next_due_in(text) is
-  'Until a claim could return a row, leases, pause and trial call counted; null if there is none to wait for. p_kind: reversals, or null for every kind.';
+  'Until a claim could return a row, leases, pause, trial call and rate budget counted; null if there is none to wait for. p_kind: reversals, or null for every kind.';

@@ -22,21 +22,19 @@ begin
   with answers as (
     select
       o.id,
-      case
-        when o.http_status between 200 and 299 and o.object is not null then 'succeeded'
-        else marketplace.classify_stripe_outcome(
-          o.action, o.http_status, o.error_type, o.error_code, o.error_message)
-      end as verdict
+      o.http_status between 200 and 299 and o.object is not null as is_answered,
+      marketplace.classify_stripe_outcome(
+        o.action, o.http_status, o.error_type, o.error_code, o.error_message) as verdict
     from unnest(p_outcomes) as o
     where o.sent
     union all
-    select a.transfer_id, a.verdict
+    select a.transfer_id, a.http_status between 200 and 299, a.verdict
     from marketplace.transfer_attempts as a
     where a.finished_at > p_now - interval '10 minutes' and a.kind = 'call' and a.disposition = 'applied'
   )
   select count(distinct s.id) into v_rows
   from answers as s
-  where s.verdict = 'not_found' and not exists (select from answers as g where g.verdict = 'succeeded');
+  where s.verdict = 'not_found' and not exists (select from answers as g where g.is_answered);
   return v_rows >= 5;
 end
 $$;

@@ -1,8 +1,8 @@
 -- Recording what Stripe said.
 --
--- Lock order: the rows by id, then stripe_control. An outcome is applied only if its lease token is the row's;
--- otherwise it changes nothing and is kept. A report may be sent again as often as its sender likes: a connection that
--- was cut at COMMIT may have been committed, and the second time everything is already_recorded.
+-- Lock order: the rows by id, then stripe_control, then runners. An outcome is applied only if its lease token is the
+-- row's; otherwise it changes nothing and is kept. A report may be sent again as often as its sender likes: a
+-- connection that was cut at COMMIT may have been committed, and the second time everything is already_recorded.
 
 create or replace function marketplace._record_reversal_outcome(
   p_outcome marketplace.stripe_outcome, p_burst boolean, p_now timestamptz
@@ -15,9 +15,8 @@ declare
   v_row marketplace.seller_transfers;
   v_settled marketplace.seller_transfers;
   v_known marketplace.transfer_attempts;
-  v_verdict text;
-  v_taken boolean;
-  v_spared boolean;
+  v_read record;
+  v_effect text;
 begin
   select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
   if not found then
@@ -34,35 +33,35 @@ begin
     return (v_row.id, 'already_recorded', v_known.verdict, v_row.status, v_row.next_retry_at)::marketplace.recorded_outcome;
   end if;
 
-  -- One reversal is evidence for one row; asked before the write, for one unique violation would refuse the whole
-  -- batch.
-  v_taken := exists (
-    select from marketplace.seller_transfers as t
-    where t.stripe_reversal_id = p_outcome.object ->> 'id' and t.id <> v_row.id);
-  v_verdict := marketplace._reversal_verdict(p_outcome, v_row, v_taken);
-
   if v_row.lease_token is distinct from p_outcome.lease_token then
-    perform marketplace._keep_attempt(
-      p_outcome, v_row,
-      case when v_known.id is not null then 'second_report' when p_outcome.sent then 'call' else 'not_sent' end,
-      v_verdict,
-      case when v_row.status in ('reversed', 'permanently_failed') then 'late' else 'stale' end,
-      p_now);
-    return (v_row.id, 'stale', v_verdict, v_row.status, v_row.next_retry_at)::marketplace.recorded_outcome;
+    return marketplace._keep_stale_report(p_outcome, v_row, v_known.id is not null, p_now);
   end if;
 
+  p_outcome := marketplace._report_on(p_outcome, v_row.lease_action);
+  select * into v_read from marketplace._read_report(p_outcome, v_row, p_now);
   perform marketplace._give_reason(format('reported by %s', v_row.leased_by));
-  v_spared := v_verdict = 'not_found' and p_burst and not marketplace._was_not_found_lately(v_row.id, p_now);
+  v_effect := case
+    when v_read.verdict = 'not_found' and p_burst and not marketplace._was_not_found_lately(v_row.id, p_now)
+      then 'configuration'
+    else v_read.verdict
+  end;
   perform marketplace._keep_attempt(
-    p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_verdict, 'applied', p_now);
-  v_settled := marketplace._settle_reversal(
-    v_row, p_outcome, case when v_spared then 'configuration' else v_verdict end, p_now);
-  if v_verdict = 'configuration' and marketplace._is_at_fault(v_row, p_outcome.http_status) then
+    p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_read.verdict, v_read.reversal_id,
+    v_read.words, 'applied', p_now);
+
+  if p_outcome.action = 'reverse' then
+    v_settled := marketplace._settle_reversal(v_row, p_outcome, v_effect, p_now);
+  elsif v_read.elsewhere < v_row.amount and v_effect = 'already_reversed' then
+    v_settled := marketplace._split_by_evidence(v_row, v_read.elsewhere, v_read.words, p_now);
+  else
+    v_settled := marketplace._settle_look_up(v_row, p_outcome, v_effect, v_read.reversal_id, v_read.words, p_now);
+  end if;
+  if v_read.verdict = 'configuration' and marketplace._is_at_fault(v_row, p_outcome.http_status) then
     v_settled.parked_reason := left(
       'configuration: other transfers succeed, this one is refused. ' || v_settled.failure_message, 1000);
   end if;
   perform marketplace._write_settled(v_settled);
-  return (v_row.id, 'applied', v_verdict, v_settled.status, v_settled.next_retry_at)::marketplace.recorded_outcome;
+  return (v_row.id, 'applied', v_read.verdict, v_settled.status, v_settled.next_retry_at)::marketplace.recorded_outcome;
 end
 $$;
 
@@ -88,13 +87,13 @@ declare
   v_burst boolean;
   v_spared boolean := false;
 begin
-  perform marketplace._require_outcomes(p_outcomes, array['reverse']);
+  perform marketplace._require_outcomes(p_outcomes, array['reverse', 'look_up_reversals']);
   perform marketplace._require_read_committed();
   v_before := marketplace._give_reason(null);
 
   v_outcomes := array(select o from marketplace._read_outcomes(p_outcomes) as o);
   perform from marketplace.seller_transfers as t
-  where t.id = any (array(select o.id from unnest(v_outcomes) as o))
+  where t.id = any (marketplace._rows_of_reports(v_outcomes))
   order by t.id
   for no key update;
   v_now := clock_timestamp();
@@ -109,7 +108,7 @@ begin
       ) then
         v_refusal := coalesce(v_outcome.error_message, 'Stripe refused the key or the account.');
       end if;
-      v_spared := v_spared or (v_result.verdict = 'not_found' and v_result.status = 'reversal_pending');
+      v_spared := v_spared or (v_burst and v_result.verdict = 'not_found' and v_result.status = 'reversal_pending');
     end if;
     return next v_result;
   end loop;
@@ -125,6 +124,10 @@ begin
     perform marketplace._pause_by_verdict(
       'Stripe does not know five or more transfers in a row: is this the key of the right account? '
       'If it is, resume, and rows that Stripe still does not know end.', null, v_now);
+  end if;
+  if exists (select from unnest(v_outcomes) as o where not o.sent or o.http_status in (401, 429)) then
+    perform marketplace._settle_budget(v_tokens);
+    perform marketplace._end_registrations(v_tokens, v_now);
   end if;
 end
 $$;

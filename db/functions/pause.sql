@@ -93,14 +93,14 @@ declare
   v_answer record;
 begin
   -- Only an answer to a call that was claimed after the pause began shows that the trouble is over.
-  select a.transfer_id, a.verdict into v_answer
+  select a.transfer_id, a.verdict, a.http_status between 200 and 299 as is_proof into v_answer
   from marketplace.transfer_attempts as a
   cross join marketplace.stripe_control as c
   where c.paused_by = 'verdict' and c.probe_at is not null
     and a.lease_token = any (p_tokens) and a.kind = 'call' and a.disposition = 'applied'
     and a.http_status is not null and a.verdict <> 'configuration'
     and a.started_at > c.paused_at
-  order by a.verdict = 'succeeded' desc
+  order by a.http_status between 200 and 299 desc
   limit 1;
   if not found then
     return;
@@ -109,8 +109,8 @@ begin
   set
     paused_at = null, paused_by = null, paused_by_user = null, pause_reason = null,
     probe_at = null, probe_count = 0,
-    proven_at = case v_answer.verdict when 'succeeded' then p_now else proven_at end,
-    proven_by = case v_answer.verdict when 'succeeded' then v_answer.transfer_id else proven_by end
+    proven_at = case when v_answer.is_proof then p_now else proven_at end,
+    proven_by = case when v_answer.is_proof then v_answer.transfer_id else proven_by end
   where paused_by = 'verdict';
   insert into marketplace.stripe_control_log (change, reason)
   values ('resumed by answer', format('the trial call for transfer %s was answered: %s', v_answer.transfer_id, v_answer.verdict));
@@ -132,11 +132,14 @@ begin
   return p_http_status <> 401
     and p_row.failure_code is not distinct from 'configuration'
     and exists (
-      select from marketplace.stripe_control as c
-      where c.proven_at > p_row.call_last_sent_at and c.proven_by <> p_row.id
+      select
+      from marketplace.transfer_attempts as a
+      cross join marketplace.stripe_control as c
+      where a.transfer_id = p_row.id and a.verdict = 'configuration' and a.disposition = 'applied'
+        and c.proven_at > a.finished_at and c.proven_by <> p_row.id
     );
 end
 $$;
 
 comment on function marketplace._is_at_fault(marketplace.seller_transfers, integer) is
-  'True if the account''s trouble is this row''s own: it was refused for it before, and another row has succeeded since.';
+  'True if the account''s trouble is this row''s own: it was refused for it before, and another row has been answered since.';

@@ -20,12 +20,15 @@ select
   c.probe_at
 from marketplace.stripe_control as c
 cross join (select clock_timestamp() as now) as n
--- In two halves, for each has an index of its own; together they would be a scan of everything there ever was.
+-- In two halves, for each has an index of its own; together they would be a scan of everything there ever was. By
+-- name: a view of all columns would keep a rollback from dropping any.
 left join (
-  select h.* from marketplace.seller_transfers as h
+  select h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
+  from marketplace.seller_transfers as h
   where h.status = 'reversal_pending' and h.parked_reason is null
   union all
-  select h.* from marketplace.seller_transfers as h
+  select h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
+  from marketplace.seller_transfers as h
   where h.status = 'reversal_pending' and h.parked_reason is not null
 ) as t on true
 group by c.paused_at, c.paused_by, c.pause_reason, c.probe_at;

@@ -101,7 +101,8 @@ as $$
     o.facts -> 'replayed' is not distinct from 'true'::jsonb,
     marketplace._read_integer(o.facts -> 'duration_ms', 0, 2147483647),
     case jsonb_typeof(o.facts -> 'object') when 'object' then o.facts -> 'object' end,
-    encode(sha256(convert_to(o.facts::text, 'UTF8')), 'hex')
+    encode(sha256(convert_to(o.facts::text, 'UTF8')), 'hex'),
+    case jsonb_typeof(o.facts -> 'found') when 'array' then o.facts -> 'found' end
   from jsonb_array_elements(p_outcomes) with ordinality as o (facts, n)
   order by o.n
 $$;

@@ -1,21 +1,72 @@
--- A refund asks for an order's money back.
+-- A refund asks for an order's money back, all of it or a part.
 --
 -- The order's lock first, then all its rows in id order whatever their status, then the decision: an UPDATE with the
--- status in its WHERE would wait for a row that becomes completed meanwhile, and then touch nothing. A request stands:
--- a transfer that is recorded for the order afterwards is taken back at its birth.
+-- status in its WHERE would wait for a row that becomes completed meanwhile, and then touch nothing. A whole request
+-- stands: a transfer that is recorded for the order afterwards is taken back at its birth.
+--
+-- NO KEY UPDATE: whoever holds a slice and splits it refers to its root; a stronger lock here would wait for the slice
+-- and keep the other from the root.
 
 create or replace function marketplace.request_reversal(
-  p_order_id text, p_reversal_request_id text, p_reason text default 'refund'
+  p_order_id text, p_reversal_request_id text, p_reason text default 'refund', p_allocation jsonb default null
 )
 returns setof marketplace.seller_transfers
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_known marketplace.reversal_requests;
   v_ids bigint[];
-  v_id bigint;
+  v_root record;
   v_before text;
+begin
+  perform marketplace._require_reversal_request(p_order_id, p_reversal_request_id, p_reason);
+  perform marketplace._require_allocation(p_allocation);
+  perform marketplace._require_read_committed();
+  perform marketplace._lock_order(p_order_id);
+
+  v_ids := array(
+    select t.id from marketplace.seller_transfers as t where t.order_id = p_order_id
+    order by t.id for no key update);
+  insert into marketplace.reversal_requests (reversal_request_id, order_id, reason, is_whole)
+  values (p_reversal_request_id, p_order_id, p_reason, p_allocation is null)
+  on conflict on constraint pk_reversal_requests do nothing;
+  if found then
+    if v_ids = '{}' then
+      raise exception 'no transfer is known for order %', p_order_id
+        using errcode = 'ST004',
+              hint = 'Check the order id; if its transfers are still to be recorded, record them first.',
+              column = 'p_order_id';
+    end if;
+    if p_allocation is not null then
+      perform marketplace._require_left(p_order_id, p_allocation);
+    end if;
+    v_before := marketplace._add_reason(format('%s %s requested', p_reason, p_reversal_request_id));
+    for v_root in select q.* from marketplace._requested(v_ids, p_allocation) as q order by q.id loop
+      perform marketplace._take_back_family(v_root.id, p_reversal_request_id, v_root.asked);
+    end loop;
+    perform marketplace._give_reason(v_before);
+    perform pg_notify('seller_transfers_due', '');
+  else
+    perform marketplace._require_same_request(p_order_id, p_reversal_request_id, p_reason, p_allocation);
+  end if;
+  return query
+    select t.* from marketplace.seller_transfers as t
+    where t.order_id = p_order_id and t.reversal_request_id = p_reversal_request_id
+    order by t.id;
+end
+$$;
+
+comment on function marketplace.request_reversal(text, text, text, jsonb) is
+  'Asks for an order''s money back: without p_allocation all of it, else of each transfer_key its amount, [{"transfer_key": "…", "amount": 250}], in minor units. Returns the rows this request took, as they stand; the same request again changes nothing. Raises ST004 for an order without transfers, ST005 where more is asked than is left, ST003 for an id known with other values.';
+
+create or replace function marketplace._require_reversal_request(
+  p_order_id text, p_reversal_request_id text, p_reason text
+)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
 begin
   perform marketplace._require_text('p_order_id', p_order_id);
   perform marketplace._require_text('p_reversal_request_id', p_reversal_request_id);
@@ -30,44 +81,41 @@ begin
     raise exception 'p_reason is %', left(p_reason, 60)
       using errcode = 'invalid_parameter_value', hint = 'Pass refund, dispute or manual.', column = 'p_reason';
   end if;
-  perform marketplace._require_read_committed();
-  perform marketplace._lock_order(p_order_id);
-
-  v_ids := array(
-    select t.id from marketplace.seller_transfers as t where t.order_id = p_order_id order by t.id for update);
-  insert into marketplace.reversal_requests (reversal_request_id, order_id, reason)
-  values (p_reversal_request_id, p_order_id, p_reason)
-  on conflict on constraint pk_reversal_requests do nothing;
-  if found then
-    if v_ids = '{}' then
-      raise exception 'no transfer is known for order %', p_order_id
-        using errcode = 'ST004',
-              hint = 'Check the order id; if its transfers are still to be recorded, record them first.',
-              column = 'p_order_id';
-    end if;
-    v_before := marketplace._add_reason(format('%s %s requested', p_reason, p_reversal_request_id));
-    foreach v_id in array v_ids loop
-      perform marketplace._take_back(v_id, p_reversal_request_id);
-    end loop;
-    perform marketplace._give_reason(v_before);
-    perform pg_notify('seller_transfers_due', '');
-  else
-    select * into strict v_known from marketplace.reversal_requests as r
-    where r.reversal_request_id = p_reversal_request_id;
-    if (v_known.order_id, v_known.reason) <> (p_order_id, p_reason) then
-      raise exception 'reversal request % is known for order % with reason %',
-        p_reversal_request_id, v_known.order_id, v_known.reason
-        using errcode = 'ST003',
-              hint = 'The same id is the same request. For another request pass another id.',
-              schema = 'marketplace', table = 'reversal_requests', constraint = 'pk_reversal_requests';
-    end if;
-  end if;
-  return query
-    select t.* from marketplace.seller_transfers as t
-    where t.order_id = p_order_id and t.reversal_request_id = p_reversal_request_id
-    order by t.id;
 end
 $$;
 
-comment on function marketplace.request_reversal(text, text, text) is
-  'Asks for all of an order''s money back. Returns the transfers this request took, as they stand; the same request again changes nothing. Raises ST004 for an order without transfers, ST003 for an id known with another order or reason.';
+comment on function marketplace._require_reversal_request(text, text, text) is
+  'Raises 22004 or 22023 for the first argument of a request that cannot be meant.';
+
+create or replace function marketplace._require_same_request(
+  p_order_id text, p_reversal_request_id text, p_reason text, p_allocation jsonb
+)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_known marketplace.reversal_requests;
+  v_asked jsonb;
+begin
+  select * into strict v_known from marketplace.reversal_requests as r
+  where r.reversal_request_id = p_reversal_request_id;
+  if not v_known.is_whole then
+    select jsonb_object_agg(l.transfer_key, l.asked) into v_asked
+    from marketplace.reversal_request_lines as l where l.reversal_request_id = p_reversal_request_id;
+  end if;
+  if (v_known.order_id, v_known.reason) <> (p_order_id, p_reason)
+    or v_asked is distinct from (
+      select jsonb_object_agg(a.transfer_key, a.asked) from marketplace._allocated(p_allocation) as a) then
+    raise exception 'reversal request % is known for %, order %, with reason %',
+      p_reversal_request_id, coalesce(left(v_asked::text, 200), 'everything'), v_known.order_id, v_known.reason
+      using errcode = 'ST003',
+            hint = 'The same id is the same request. For another request pass another id.',
+            schema = 'marketplace', table = 'reversal_requests', constraint = 'pk_reversal_requests';
+  end if;
+end
+$$;
+
+comment on function marketplace._require_same_request(text, text, text, jsonb) is
+  'Raises ST003 if the request is known with another order, reason or allocation.';

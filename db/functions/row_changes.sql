@@ -1,4 +1,4 @@
--- The few things that can become of a row, each in one place; written by settle.sql's decisions.
+-- The few things that can become of a row, each in one place; decided by settle.sql and settle_look_up.sql.
 
 create or replace function marketplace._next_generation(p_row marketplace.seller_transfers, p_now timestamptz)
 returns marketplace.seller_transfers
@@ -7,19 +7,38 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Stripe stores a 400 under its key and replays it: only another key is another try. The refusal was definitive, so
-  -- the key before cannot move money any more.
+  -- Stripe stores a 400 under its key and replays it: only another key is another try. Its callers know that the key
+  -- before cannot move money any more. What happened meanwhile is not known, so the new one begins with a look.
   p_row.call_generation := p_row.call_generation + 1;
   p_row.call_params := null;
   p_row.call_minted_at := p_now;
   p_row.call_replayed := false;
   p_row.call_unknown := false;
+  p_row.call_absent_at := null;
   return p_row;
 end
 $$;
 
 comment on function marketplace._next_generation(marketplace.seller_transfers, timestamptz) is
   'The row with a new key to be made.';
+
+create or replace function marketplace._without_lease(p_row marketplace.seller_transfers)
+returns marketplace.seller_transfers
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  p_row.lease_token := null;
+  p_row.leased_at := null;
+  p_row.lease_expires_at := null;
+  p_row.leased_by := null;
+  p_row.lease_action := null;
+  return p_row;
+end
+$$;
+
+comment on function marketplace._without_lease(marketplace.seller_transfers) is 'The row given back by its worker.';
 
 create or replace function marketplace._give_up_row(p_row marketplace.seller_transfers, p_code text, p_message text)
 returns marketplace.seller_transfers
@@ -92,7 +111,9 @@ begin
     call_minted_at = p_row.call_minted_at,
     call_last_sent_at = p_row.call_last_sent_at,
     call_replayed = p_row.call_replayed,
-    call_unknown = p_row.call_unknown
+    call_unknown = p_row.call_unknown,
+    call_absent_at = p_row.call_absent_at,
+    waiting_since = p_row.waiting_since
   where id = p_row.id;
 end
 $$;

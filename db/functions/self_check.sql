@@ -44,6 +44,8 @@ as $$
   from (values
     ('_100_guard_transition', 'seller_transfers', 'tg_seller_transfers__guard_transition'),
     ('_200_guard_frozen', 'seller_transfers', 'tg_seller_transfers__guard_frozen'),
+    ('_800_conserve_birth', 'seller_transfers', 'tg_seller_transfers__conserve_family'),
+    ('_800_conserve_amount', 'seller_transfers', 'tg_seller_transfers__conserve_family'),
     ('_900_log_birth', 'seller_transfers', 'tg_seller_transfers__log_status'),
     ('_900_log_status', 'seller_transfers', 'tg_seller_transfers__log_status'),
     ('_100_refuse_delete', 'seller_transfers', 'tg_records__refuse_change'),
@@ -58,6 +60,7 @@ as $$
     ('_100_refuse_delete', 'reversal_request_lines', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'reversal_request_lines', 'tg_records__refuse_change'),
     ('_100_refuse_change', 'stripe_control', 'tg_records__refuse_change'),
+    ('_100_refuse_repinning', 'stripe_control', 'tg_records__refuse_change'),
     ('_100_refuse_delete', 'stripe_control', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'stripe_control', 'tg_records__refuse_change'),
     ('_100_refuse_change', 'stripe_control_log', 'tg_records__refuse_change'),
@@ -79,6 +82,7 @@ as $$
   select 'constraint missing', format('%s on marketplace.seller_transfers', w.constraint_name), null,
     'Add it again as the migration that made it does.'
   from (values
+    ('chk_slice_has_a_family'), ('chk_root_has_a_key'),
     ('chk_status_is_known'), ('chk_amount_is_positive'), ('chk_original_amount_is_bounded'),
     ('chk_ids_are_of_their_kind'), ('chk_texts_are_bounded'), ('chk_completed_at_says_paid'),
     ('chk_unpaid_has_no_stripe_transfer'), ('chk_reversal_has_a_request'), ('chk_reversed_has_evidence'),
@@ -92,10 +96,16 @@ as $$
     select from pg_catalog.pg_constraint as k
     where k.conname = w.constraint_name and k.conrelid = to_regclass('marketplace.seller_transfers'))
   union all
+  select 'quiet is short', 'marketplace.retry_policy', format('quiet is %s', p.quiet),
+    'No request may arrive at Stripe later than that: set it to 10 minutes or more, 1 hour if you can.'
+  from marketplace.retry_policy as p
+  where p.verdict = 'unknown' and p.quiet < interval '10 minutes'
+  union all
   select 'index missing', 'marketplace.' || w.index, null, 'Run the migration that builds it again.'
   from (values
     ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
     ('idx_seller_transfers_parked'),
+    ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
     ('idx_seller_transfers_order')
   ) as w (index)
   where to_regclass('marketplace.' || w.index) is null

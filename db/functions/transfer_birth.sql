@@ -2,11 +2,12 @@
 
 create or replace function marketplace._lock_order(p_order_id text)
 returns void
-language sql
-volatile
+language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-  select pg_advisory_xact_lock(hashtextextended('seller-transfers order ' || p_order_id, 0))
+begin
+  perform pg_advisory_xact_lock(hashtextextended('seller-transfers order ' || p_order_id, 0));
+end
 $$;
 
 comment on function marketplace._lock_order(text) is
@@ -83,7 +84,8 @@ as $$
 declare
   v_known marketplace.seller_transfers;
 begin
-  select * into v_known from marketplace.seller_transfers as t where t.transfer_key = p_transfer_key for update;
+  select * into v_known from marketplace.seller_transfers as t where t.transfer_key = p_transfer_key
+  for no key update;
   if not found then
     return;
   end if;

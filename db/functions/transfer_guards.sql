@@ -27,15 +27,25 @@ begin
     when NEW.destination_account <> OLD.destination_account then 'destination_account'
     when NEW.source_charge is distinct from OLD.source_charge then 'source_charge'
     when NEW.original_amount <> OLD.original_amount then 'original_amount'
-    when NEW.amount <> OLD.amount then 'amount'
+    when NEW.root_id is distinct from OLD.root_id then 'root_id'
+    when NEW.split_from is distinct from OLD.split_from then 'split_from'
+    -- A row gives to a slice; that the slice has it is asked at commit. One that may be being paid has none to give.
+    when NEW.amount > OLD.amount then 'amount'
+    when NEW.amount < OLD.amount and (
+      NEW.status <> OLD.status
+      or (OLD.status in ('pending', 'failed') and marketplace._may_be_under_way(OLD))
+    ) then 'amount'
     when NEW.currency <> OLD.currency then 'currency'
     when NEW.created_at <> OLD.created_at then 'created_at'
     -- Paid is what becomes completed, and then it stays paid.
     when NEW.completed_at is distinct from OLD.completed_at
       and (OLD.completed_at is not null or NEW.status <> 'completed')
       then 'completed_at'
-    when NEW.stripe_transfer_id is distinct from OLD.stripe_transfer_id and OLD.stripe_transfer_id is not null
-      then 'stripe_transfer_id'
+    when NEW.stripe_transfer_id is distinct from OLD.stripe_transfer_id and (
+      OLD.stripe_transfer_id is not null
+      or (NEW.root_id is not null and NEW.stripe_transfer_id is distinct from (
+        select t.stripe_transfer_id from marketplace.seller_transfers as t where t.id = NEW.root_id))
+    ) then 'stripe_transfer_id'
     when NEW.reversal_request_id is distinct from OLD.reversal_request_id and OLD.reversal_request_id is not null
       then 'reversal_request_id'
     -- A reversal that Stripe itself reports failed or canceled is the one that may be taken off again.
@@ -106,7 +116,7 @@ begin
     NEW.id,
     case tg_op when 'UPDATE' then OLD.status end,
     NEW.status,
-    left(v_reason, 1000)
+    marketplace._clean_text(v_reason, 1000)
   );
   return null;
 end

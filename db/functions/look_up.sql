@@ -1,0 +1,138 @@
+-- What a look-up saw, and what follows from it.
+--
+-- A look-up counts only if it is complete: every page was read, and the live reversals sum to what Stripe says is
+-- reversed. What is ours is told by the identity in its metadata. Where nothing of ours is found, the answer is an
+-- absence as of the moment the look-up was claimed, for it may have been read at any time after that.
+
+create or replace function marketplace._read_look_up(
+  p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
+  out verdict text, out reversal_id text, out elsewhere bigint, out words text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_database_id uuid := (select c.database_id from marketplace.stripe_control as c);
+  v_seen record;
+begin
+  if not p_outcome.sent then
+    verdict := 'not_sent';
+    return;
+  end if;
+  if p_outcome.http_status not between 200 and 299 or p_outcome.http_status is null then
+    verdict := marketplace.classify_stripe_outcome(
+      p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
+    if verdict = 'not_found' and p_row.stripe_reversal_id is not null then
+      -- Stripe holds a reversal of a transfer that it does not know: rather the key is wrong.
+      verdict := 'unclear';
+    end if;
+    return;
+  end if;
+
+  verdict := 'unclear';
+  if p_outcome.found is null
+    or p_outcome.object ->> 'object' is distinct from 'transfer'
+    or p_outcome.object ->> 'id' is distinct from p_row.stripe_transfer_id then
+    words := coalesce(p_outcome.error_message, 'The list of reversals could not be read to its end.');
+    return;
+  end if;
+  select * into v_seen
+  from marketplace._reversals_seen(
+    p_outcome.found, p_row,
+    marketplace._reversal_identity(
+      v_database_id, p_row.stripe_transfer_id, p_row.reversal_request_id, p_row.call_part),
+    array(
+      select marketplace._reversal_identity(v_database_id, s.stripe_transfer_id, s.reversal_request_id, s.call_part)
+      from marketplace.seller_transfers as s
+      where (s.root_id = coalesce(p_row.root_id, p_row.id) or s.id = coalesce(p_row.root_id, p_row.id))
+        and s.reversal_request_id is not null and s.call_part is not null));
+  if not v_seen.readable
+    or marketplace._read_amount(p_outcome.object -> 'amount') is null
+    or marketplace._read_amount(p_outcome.object -> 'amount_reversed') is distinct from v_seen.live_sum then
+    words := 'The list of reversals does not sum to what Stripe says is reversed.';
+    return;
+  end if;
+
+  if v_seen.ours_live > 1 then
+    verdict := 'moved_twice';
+    words := format('moved_twice: Stripe has %s live reversals for this one: %s', v_seen.ours_live, v_seen.ours_ids);
+  elsif v_seen.ours_live = 1 then
+    reversal_id := v_seen.ours_id;
+    if not v_seen.ours_fits
+      or p_row.stripe_reversal_id <> v_seen.ours_id
+      or exists (
+        select from marketplace.seller_transfers as t
+        where t.stripe_reversal_id = v_seen.ours_id and t.id <> p_row.id) then
+      verdict := 'mismatch';
+      words := format('mismatch: Stripe has %s under this row''s identity, which is not the reversal asked for: %s',
+        v_seen.ours_id, v_seen.ours_words);
+    else
+      verdict := case when v_seen.ours_pending then 'accepted' else 'succeeded' end;
+    end if;
+  elsif p_now >= p_row.lease_expires_at then
+    words := 'The look-up was reported after its lease had run out.';
+  elsif p_row.stripe_reversal_id is not null and not p_row.stripe_reversal_id = any (v_seen.failed_ids) then
+    words := format('Stripe does not list %s, which it had accepted.', p_row.stripe_reversal_id);
+  elsif p_row.stripe_reversal_id is not null or v_seen.failed_id is not null then
+    verdict := 'insufficient_balance';
+    reversal_id := coalesce(p_row.stripe_reversal_id, v_seen.failed_id);
+    words := 'Stripe accepted the reversal and could not make it: the seller''s balance did not cover it.';
+  else
+    select * into verdict, elsewhere, words
+    from marketplace._read_rest(p_row, p_outcome.object, v_seen.foreign_sum, v_seen.foreign_pending, v_seen.foreign_words);
+    if verdict = 'already_reversed' and p_row.call_unknown and p_row.leased_at < marketplace._quiet_from(p_row) then
+      -- A request of ours may still be under way, and the other reversal may fail before it arrives.
+      verdict := 'unclear';
+    end if;
+  end if;
+end
+$$;
+
+comment on function marketplace._read_look_up(
+  marketplace.stripe_outcome, marketplace.seller_transfers, timestamptz
+) is 'Verdict on a look-up: what it found of this row''s (reversal_id), how much of the row was reversed elsewhere, in words for a person.';
+
+create or replace function marketplace._read_rest(
+  p_row marketplace.seller_transfers, p_transfer jsonb, p_foreign_sum bigint, p_foreign_pending boolean,
+  p_foreign_words text, out verdict text, out elsewhere bigint, out words text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_left bigint := marketplace._read_amount(p_transfer -> 'amount') - marketplace._read_amount(p_transfer -> 'amount_reversed');
+  v_used bigint;
+begin
+  if p_transfer ->> 'currency' is distinct from p_row.currency then
+    verdict := 'mismatch';
+    words := format('mismatch: at Stripe the transfer is in %s, here in %s',
+      coalesce(left(p_transfer ->> 'currency', 20), 'no currency'), p_row.currency);
+  elsif v_left >= p_row.amount then
+    verdict := 'absent';
+  elsif p_foreign_pending then
+    verdict := 'unclear';
+    words := format('Somebody else''s reversal of this transfer is under way at Stripe: %s', p_foreign_words);
+  else
+    -- What was made elsewhere is evidence once; siblings may have used some of it.
+    elsewhere := p_row.amount - v_left;
+    select coalesce(sum(s.amount), 0) into v_used
+    from marketplace.seller_transfers as s
+    where (s.root_id = coalesce(p_row.root_id, p_row.id) or s.id = coalesce(p_row.root_id, p_row.id))
+      and s.status = 'reversed' and s.stripe_reversal_id is null;
+    if elsewhere <= p_foreign_sum - v_used then
+      verdict := 'already_reversed';
+      words := format('Reversed elsewhere: %s', p_foreign_words);
+    else
+      verdict := 'mismatch';
+      words := format('mismatch: %s is left of the transfer at Stripe, less than the %s of this row, and no reversal made elsewhere explains it',
+        v_left, p_row.amount);
+    end if;
+  end if;
+end
+$$;
+
+comment on function marketplace._read_rest(
+  marketplace.seller_transfers, jsonb, bigint, boolean, text
+) is 'Verdict on a look-up that found nothing of the row''s own: absent if enough is left to take, already_reversed if others took it.';

@@ -1,0 +1,84 @@
+-- What may be asked of Stripe next: a request, or a look at what is there.
+--
+-- Stripe refuses a second reversal of a whole transfer. Of a part it refuses none, and it forgets keys after a day. So
+-- nothing is sent while it is not known what became of the request before; nothing is sent under a key that Stripe may
+-- have forgotten; and where Stripe would not refuse a second one, it is looked for before the first. Both lengths
+-- of time, `quiet` and `key_max_age`, are read here and nowhere else.
+
+create or replace function marketplace._must_look(
+  p_row marketplace.seller_transfers, p_control marketplace.stripe_control, p_now timestamptz
+)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return
+    -- Stripe holds a reversal of ours: what becomes of it is seen there.
+    p_row.stripe_reversal_id is not null
+    -- The key brings nothing but the error that Stripe stored for it, or may be forgotten.
+    or p_row.call_replayed
+    or marketplace._is_key_old(p_row, p_now)
+    -- Not looked since the last reason to.
+    or (
+      coalesce(p_row.call_absent_at <= p_control.look_up_first_since, p_row.call_absent_at is null)
+      and (
+        p_row.call_unknown
+        or p_row.call_generation > 1
+        or p_control.look_up_first_since is not null
+        or not marketplace._is_whole(p_row)
+      )
+    );
+end
+$$;
+
+comment on function marketplace._must_look(marketplace.seller_transfers, marketplace.stripe_control, timestamptz) is
+  'True if the row''s next call is a look-up and not a request that moves money.';
+
+create or replace function marketplace._is_whole(p_row marketplace.seller_transfers)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return p_row.root_id is null and p_row.amount = p_row.original_amount;
+end
+$$;
+
+comment on function marketplace._is_whole(marketplace.seller_transfers) is
+  'True if the row is all of its Stripe transfer: then Stripe itself refuses a second reversal.';
+
+create or replace function marketplace._is_key_old(p_row marketplace.seller_transfers, p_now timestamptz)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- From its minting, not from its last use: Stripe counts from the first.
+  return p_row.call_minted_at <= p_now - (
+    select p.key_max_age from marketplace.retry_policy as p where p.verdict = 'unknown');
+end
+$$;
+
+comment on function marketplace._is_key_old(marketplace.seller_transfers, timestamptz) is
+  'True if Stripe may have forgotten the row''s key by the time a request with it arrives.';
+
+create or replace function marketplace._quiet_from(p_row marketplace.seller_transfers)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- A database that may have lost commits may have lost a request sent up to that moment.
+  return greatest(
+      p_row.call_last_sent_at, (select c.look_up_first_since from marketplace.stripe_control as c)
+    ) + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown');
+end
+$$;
+
+comment on function marketplace._quiet_from(marketplace.seller_transfers) is
+  'From when on nothing that was sent for the row can still arrive at Stripe; null if nothing ever was sent.';

@@ -1,0 +1,35 @@
+-- Which runners there are: for people, and for `seller-transfers status`.
+
+create or replace view marketplace.runner_health as
+select
+  r.worker,
+  r.version,
+  r.stripe_account,
+  r.livemode,
+  r.registered_at,
+  r.last_seen_at,
+  r.ended_at,
+  r.ended_reason
+from marketplace.runners as r
+where r.last_seen_at > clock_timestamp() - interval '10 minutes' or r.ended_at > clock_timestamp() - interval '1 day';
+
+comment on view marketplace.runner_health is 'The runners seen in the last ten minutes, and those whose registration ended within a day.';
+comment on column marketplace.runner_health.worker is 'Its name.';
+comment on column marketplace.runner_health.version is 'Release of the program.';
+comment on column marketplace.runner_health.stripe_account is 'The account of its key; null if the key may not tell.';
+comment on column marketplace.runner_health.livemode is 'Whether its key moves real money.';
+comment on column marketplace.runner_health.registered_at is 'When it last registered.';
+comment on column marketplace.runner_health.last_seen_at is 'When it last claimed, give or take ten seconds.';
+comment on column marketplace.runner_health.ended_at is 'Since when it may not claim; null while it may.';
+comment on column marketplace.runner_health.ended_reason is 'Why, in words.';
+
+create or replace function marketplace.read_runner_health()
+returns setof marketplace.runner_health
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select r.* from marketplace.runner_health as r order by r.worker
+$$;
+
+comment on function marketplace.read_runner_health() is 'The view runner_health, for programs: they call functions only.';
