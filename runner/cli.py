@@ -13,9 +13,10 @@ import click
 import psycopg
 import structlog
 
-from runner.clean import safe_text
-from runner.database import Database, DatabaseUnavailable, SchemaUnusable
-from runner.gateway import Gateway, KeyRefused, StripeUnreachable
+from runner.account import KeyRefused
+from runner.clean import remember_secret, safe_text
+from runner.database import Database, DatabaseUnavailable, SchemaUnusable, WrongAccount
+from runner.gateway import Gateway
 from runner.log import configure_logging
 from runner.migrate import MigrationRefused
 from runner.migrate import migrate as migrate_database
@@ -31,6 +32,7 @@ EXIT_SCHEMA_UNUSABLE = 4
 EXIT_STRIPE_REFUSED = 5
 
 _APPLICATION = "seller-transfers"
+_LINE_LIMIT = 2_000
 _log = structlog.get_logger()
 Result = TypeVar("Result")
 
@@ -43,7 +45,8 @@ def main() -> None:
     Settings come from the environment: DATABASE_URL, STRIPE_API_KEY and SELLER_TRANSFERS_…; the README lists them.
 
     Exit codes: 0 done, 1 a check found something, 2 bad usage or setting, 3 database unreachable at start,
-    4 schema missing, older or newer than this program, 5 Stripe refused the key or account at start.
+    4 schema missing, older or newer than this program, 5 Stripe refused the key or account at start,
+    or the key is not of the account that the database belongs to.
     """
 
 
@@ -132,23 +135,8 @@ async def _serve(settings: Settings) -> None:
         settings.slots,
         settings.call_deadline_seconds,
     ) as gateway:
-        account = livemode = None
-        try:
-            found = await gateway.check_account()
-            account, livemode = found.id, found.livemode
-        except StripeUnreachable as error:
-            # Not a refusal: Stripe may be back in a minute, and until then the outcomes are unknown and harmless.
-            _log.warning("Stripe cannot be reached; going on", error=str(error))
         worker = Worker(settings, gateway)
         _stop_on_signals(worker.stop)
-        _log.info(
-            "running",
-            worker=settings.worker,
-            slots=settings.slots,
-            account=account,
-            livemode=livemode,
-            version=version(_APPLICATION),
-        )
         await worker.run()
         _log.info("stopped")
 
@@ -170,9 +158,12 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
 
 def _settings(*, need_stripe: bool) -> Settings:
     try:
-        return load_settings(os.environ, need_stripe=need_stripe)
+        settings = load_settings(os.environ, need_stripe=need_stripe)
     except BadSettings as error:
         _fail(EXIT_BAD_USAGE, str(error))
+    for secret in settings.secrets():
+        remember_secret(secret)
+    return settings
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -185,7 +176,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         _fail(EXIT_SCHEMA_UNUSABLE, str(error))
     except psycopg.Error as error:
         _fail(EXIT_SCHEMA_UNUSABLE, _line(error))
-    except KeyRefused as error:
+    except (KeyRefused, WrongAccount) as error:
         _fail(EXIT_STRIPE_REFUSED, str(error))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -198,5 +189,5 @@ def _line(error: Exception) -> str:
 def _fail(code: int, message: str) -> NoReturn:
     with suppress(BrokenPipeError):
         for line in message.splitlines():
-            click.echo(f"{_APPLICATION}: {line}", err=True)
+            click.echo(f"{_APPLICATION}: {safe_text(line, _LINE_LIMIT)}", err=True)
     sys.exit(code)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import psycopg
@@ -29,6 +30,8 @@ _CHANNEL = "seller_transfers_due"
 # input and output (58), and a server that has become a read-only standby.
 _PASSING = ("40", "53", "55", "57", "58")
 _READ_ONLY = "25006"
+_WRONG_ACCOUNT = "ST006"
+_NOT_REGISTERED = "ST008"
 
 
 class DatabaseUnavailable(Exception):
@@ -37,6 +40,14 @@ class DatabaseUnavailable(Exception):
 
 class RowsLocked(DatabaseUnavailable):
     """Another transaction has held a row for too long; the others need not wait for it."""
+
+
+class WrongAccount(Exception):
+    """The Stripe key is of another account or mode than the database; the text names both and the key it takes."""
+
+
+class NotRegistered(Exception):
+    """The worker may not claim until it has registered, again perhaps; the text says why."""
 
 
 class SchemaUnusable(Exception):
@@ -59,7 +70,7 @@ class ReversalTask:
     source_charge: str | None
     transfer_group: str | None
     idempotency_key: str = field(repr=False)
-    metadata: dict[str, str] = field(repr=False)
+    metadata: dict[str, str] | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,32 @@ class RecordedOutcome:
     verdict: str | None
     status: str | None
     next_retry_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredRunner:
+    """A worker that registered; `ended_at` is set if it may not claim any more."""
+
+    worker: str
+    version: str
+    stripe_account: str | None
+    livemode: bool
+    registered_at: datetime
+    last_seen_at: datetime
+    ended_at: datetime | None
+    ended_reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RateBudget:
+    """Stripe calls that all runners together may make: as set, and now; None is any number."""
+
+    rate: Decimal | None
+    burst: int
+    rate_now: Decimal | None
+    tokens: int | None
+    turned_down_at: datetime | None
+    turned_down_reason: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +126,17 @@ class QueueHealth:
     paused_by: str | None
     pause_reason: str | None
     probe_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenReason:
+    """Why some reversals are not done yet, in words; whether a person is needed; since when the first has waited."""
+
+    reason: str
+    needs_a_person: bool
+    transfers: int
+    oldest_since: datetime | None
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +174,7 @@ class _Claimed:
     source_charge: str | None
     transfer_group: str | None
     idempotency_key: str
-    metadata: dict[str, str]
+    metadata: dict[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +205,23 @@ class Database:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
 
+    async def register_runner(
+        self, worker: str, version: str, stripe_account: str | None, livemode: bool
+    ) -> RegisteredRunner:
+        """Let this worker claim. Raises WrongAccount."""
+        rows = await self._call(
+            RegisteredRunner,
+            "SELECT * FROM marketplace.register_runner("
+            "p_worker => %s, p_version => %s, p_stripe_account => %s, p_livemode => %s)",
+            (worker, version, stripe_account, livemode),
+        )
+        return rows[0]
+
     async def claim_due_reversals(self, worker: str, limit: int, lease: timedelta) -> list[ReversalTask]:
-        """Lease up to `limit` due rows. A lease is counted from before the claim was sent: it ends here first."""
+        """Lease up to `limit` due rows. A lease is counted from before the claim was sent: it ends here first.
+
+        Raises NotRegistered.
+        """
         asked_at = boottime_seconds()
         claimed = await self._call(
             _Claimed,
@@ -200,6 +263,19 @@ class Database:
     async def queue_health(self) -> list[QueueHealth]:
         """How the work stands, a row per kind."""
         return await self._call(QueueHealth, "SELECT * FROM marketplace.read_queue_health()", ())
+
+    async def open_reversals(self) -> list[OpenReason]:
+        """Why reversals are not done yet, a row per reason; those that need a person first."""
+        return await self._call(OpenReason, "SELECT * FROM marketplace.read_open_reversals()", ())
+
+    async def runner_health(self) -> list[RegisteredRunner]:
+        """Which runners there are."""
+        return await self._call(RegisteredRunner, "SELECT * FROM marketplace.read_runner_health()", ())
+
+    async def rate_budget(self) -> RateBudget:
+        """How many Stripe calls may be made."""
+        rows = await self._call(RateBudget, "SELECT * FROM marketplace.read_rate_budget()", ())
+        return rows[0]
 
     async def transfer_totals(self) -> list[TransferTotal]:
         """Where the money stands, by currency and status."""
@@ -264,6 +340,8 @@ class Database:
                 if _may_pass(error):
                     await self.close()
                     raise DatabaseUnavailable(_first_line(error)) from error
+                if isinstance(error, psycopg.Error):
+                    _raise_refusal(error)
                 raise
 
 
@@ -299,6 +377,14 @@ def _may_pass(error: BaseException) -> bool:
         return True
     state = error.sqlstate if isinstance(error, psycopg.Error) else None
     return state is not None and (state[:2] in _PASSING or state == _READ_ONLY)
+
+
+def _raise_refusal(error: psycopg.Error) -> None:
+    """Raise what the runner branches on as an exception of its own."""
+    if error.sqlstate == _WRONG_ACCOUNT:
+        raise WrongAccount(f"{_first_line(error)}. {error.diag.message_hint}") from error
+    if error.sqlstate == _NOT_REGISTERED:
+        raise NotRegistered(_first_line(error)) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,18 +7,19 @@ whichever way, is an outcome too.
 import asyncio
 import re
 import time
-import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import stripe
 import structlog
 from stripe import AIOHTTPClient, StripeClient
+from stripe.params import TransferReversalListParams
 
+from runner.account import Account, KeyRefused, StripeUnreachable
 from runner.clean import safe_text
+from runner.clock import boottime_seconds
+from runner.look_up import PAGE_SIZE, LookUp
 from runner.outcome import (
     MESSAGE_LIMIT,
     Outcome,
@@ -29,7 +30,7 @@ from runner.outcome import (
     not_sent,
     read_reversal,
 )
-from runner.stripe_http import Exchange, NoAnswer, NothingSent, StripeHttp
+from runner.stripe_http import Exchange, NoAnswer, NothingSent, StripeHttp, proxy_of_the_environment
 
 # Otherwise the SDK tells Stripe how long requests take, and keeps a file in the home folder.
 stripe.enable_telemetry = False
@@ -40,22 +41,7 @@ _TRANSFER_ID = re.compile(r"tr_[A-Za-z0-9]{1,250}")
 _ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{1,250}")
 _IDEMPOTENCY_KEY_LIMIT = 255
 _CODE_LIMIT = 100
-
-
-class KeyRefused(Exception):
-    """Stripe does not accept the API key; the text is one line and does not hold it."""
-
-
-class StripeUnreachable(Exception):
-    """Stripe did not answer, or not in a way that can be used; the text is one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Whose key it is: the account's id, None if the key may not read it, and whether its money is real."""
-
-    id: str | None
-    livemode: bool
+_STOPPED = "the runner was stopped before Stripe answered"
 
 
 class _LeasedClient(AIOHTTPClient):
@@ -68,27 +54,44 @@ class _LeasedClient(AIOHTTPClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: str | None = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        return await self._http.request(method, url, headers, post_data)
+        _, status, kept = await self._http.request(method, url, headers, post_data)
+        # The exchange has what came. Of a page of a hundred the SDK would make objects for 50 ms, while nothing else
+        # runs, and nobody would look at them.
+        return b"{}", status, kept
 
 
 class Gateway:
-    """Stripe, for one API key. An async context manager; no request takes longer than the deadline.
+    """Stripe, for one API key. An async context manager; no call takes longer than the deadline.
 
-    `api_base` is scheme, host and port, or None for Stripe's own; the settings have checked it.
+    `api_base` is scheme, host and port, or None for Stripe's own; the settings have checked it. `clock` is what leases
+    are counted on.
     """
 
-    def __init__(self, api_key: str, api_base: str | None, slots: int, call_deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        api_key: str,
+        api_base: str | None,
+        slots: int,
+        call_deadline_seconds: float,
+        *,
+        clock: Callable[[], float] = boottime_seconds,
+    ) -> None:
         self._api_key = api_key
+        self._call_deadline_seconds = call_deadline_seconds
+        self._clock = clock
         self._api_base = api_base or stripe.DEFAULT_API_BASE
         self._http = StripeHttp(
             slots=slots,
             deadline_seconds=call_deadline_seconds,
             ca_file=stripe.ca_bundle_path,
             # Only the way to Stripe itself leads through a proxy, never that to a base of one's own.
-            proxy=None if api_base else _proxy_of_the_environment(),
+            proxy=None if api_base else proxy_of_the_environment(stripe.DEFAULT_API_BASE),
         )
         self._client: StripeClient
-        self._actions: dict[str, Callable[[StripeCall], Awaitable[Outcome]]] = {"reverse": self._reverse}
+        self._actions: dict[str, Callable[[StripeCall], Awaitable[Outcome]]] = {
+            "reverse": self._reverse,
+            "look_up_reversals": self._look_up_reversals,
+        }
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -145,21 +148,52 @@ class Gateway:
             return _unfit(call, "amount")
         if not _is_header_text(call.idempotency_key):
             return _unfit(call, "idempotency_key")
-        exchange = Exchange(lease_ends=call.lease_ends)
+        metadata = call.metadata
+        if not metadata:  # nothing could find that reversal again
+            return _unfit(call, "metadata")
+        exchange = Exchange(lease_ends=call.lease_ends, clock=self._clock)
         started = time.monotonic()
         try:
             trouble = await self._ask(
                 exchange,
                 lambda: self._client.v1.transfers.reversals.create_async(
                     transfer_id,
-                    {"amount": call.amount, "metadata": dict(call.metadata)},
+                    {"amount": call.amount, "metadata": dict(metadata)},
                     {"idempotency_key": call.idempotency_key},
                 ),
             )
         except asyncio.CancelledError:
-            trouble = "the runner was stopped before Stripe answered"
-        duration_ms = round((time.monotonic() - started) * 1000)
-        return _outcome(call, exchange, trouble, duration_ms, read_reversal)
+            trouble = _STOPPED
+        reversal: StripeObject | None = None
+        if exchange.object is not None:
+            try:
+                reversal = read_reversal(exchange.object)
+            except UnreadableObject as flaw:
+                trouble = f"HTTP {exchange.http_status}, but the object cannot be used: {flaw}"
+        return _outcome(call, exchange, started, trouble, exchange.sent, reversal)
+
+    async def _look_up_reversals(self, call: StripeCall) -> Outcome:
+        transfer_id = _matching(call.stripe_transfer_id, _TRANSFER_ID)
+        if transfer_id is None:
+            return _unfit(call, "stripe_transfer_id")
+        transfers = self._client.v1.transfers
+        look_up = LookUp(
+            self._ask, deadline_seconds=self._call_deadline_seconds, lease_ends=call.lease_ends, clock=self._clock
+        )
+        transfer, reversals, trouble = None, None, None
+        started = time.monotonic()
+        try:
+            # Not the SDK's own way through pages: it takes an empty one for the last, whatever `has_more` says.
+            transfer, reversals = await look_up.reversals(
+                transfer_id,
+                page=lambda after: transfers.reversals.list_async(transfer_id, _page_after(after)),
+                transfer=lambda: transfers.retrieve_async(transfer_id),
+            )
+        except NoAnswer as reason:
+            trouble = str(reason)
+        except asyncio.CancelledError:
+            trouble = _STOPPED
+        return _outcome(call, look_up.exchange, started, trouble, look_up.sent, transfer, reversals)
 
     async def _look(self, request: Callable[[], Awaitable[object]]) -> tuple[dict[str, Any] | None, str]:
         """Give the object asked for; or None, and Stripe's words, if the key may not see it."""
@@ -194,34 +228,38 @@ class Gateway:
 def _outcome(
     call: StripeCall,
     exchange: Exchange,
+    started: float,
     trouble: str | None,
-    duration_ms: int,
-    read: Callable[[Mapping[str, object]], StripeObject],
+    sent: bool,
+    object_: StripeObject | None,
+    found: tuple[StripeObject, ...] | None = None,
 ) -> Outcome:
-    """Put together what is known of one exchange."""
-    found: StripeObject | None = None
+    """Put together what is known, with the words of Stripe's if it refused, or else the trouble there was."""
     error = exchange.error or {}
     if exchange.error is not None:
         trouble = error.get("message")
-    if exchange.object is not None:
-        try:
-            found = read(exchange.object)
-        except UnreadableObject as flaw:
-            trouble = f"HTTP {exchange.http_status}, but the object cannot be used: {flaw}"
     return Outcome(
         id=call.id,
         action=call.action,
         lease_token=call.lease_token,
-        sent=exchange.sent,
+        sent=sent,
         http_status=exchange.http_status,
         error_type=_text(error.get("type"), _CODE_LIMIT),
         error_code=_text(error.get("code"), _CODE_LIMIT),
         error_message=_text(trouble, MESSAGE_LIMIT),
         stripe_request_id=exchange.request_id,
         replayed=exchange.replayed,
-        duration_ms=duration_ms,
-        object=found,
+        duration_ms=round((time.monotonic() - started) * 1000),
+        object=object_,
+        found=found,
     )
+
+
+def _page_after(last_id: str | None) -> TransferReversalListParams:
+    params: TransferReversalListParams = {"limit": PAGE_SIZE}
+    if last_id is not None:
+        params["starting_after"] = last_id
+    return params
 
 
 def _unfit(call: StripeCall, field: str) -> Outcome:
@@ -241,10 +279,3 @@ def _matching(value: object, pattern: re.Pattern[str]) -> str | None:
 
 def _is_header_text(key: str) -> bool:
     return key.isprintable() and key == key.strip() and 0 < len(key) <= _IDEMPOTENCY_KEY_LIMIT
-
-
-def _proxy_of_the_environment() -> str | None:
-    """Give the proxy that HTTPS_PROXY and NO_PROXY ask for on the way to Stripe; aiohttp alone takes none."""
-    if urllib.request.proxy_bypass(urlsplit(stripe.DEFAULT_API_BASE).netloc):
-        return None
-    return urllib.request.getproxies().get("https")

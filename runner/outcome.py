@@ -1,19 +1,20 @@
 """What the database asks for at Stripe, and what is reported back: raw facts, no conclusions."""
 
-import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from runner.clean import clean_text, safe_text
 
 _TOKEN = re.compile(r"[A-Za-z0-9_]{1,255}")
+_TRANSFER_ID = re.compile(r"tr_[A-Za-z0-9]{1,250}")
 _REVERSAL_ID = re.compile(r"trr_[A-Za-z0-9]{1,250}")
 _CURRENCY = re.compile(r"[a-z]{3}")
 _BIGINT_MAX = 2**63 - 1
 MESSAGE_LIMIT = 1000
-_METADATA_KEYS = 100  # Stripe keeps 50
+_METADATA_KEYS = 50  # as many as Stripe keeps
+_OUR_METADATA = "seller_transfers_"
 
 
 class StripeCall(Protocol):
@@ -68,8 +69,8 @@ class StripeCall(Protocol):
         """At most 255 characters."""
 
     @property
-    def metadata(self) -> Mapping[str, str]:
-        """What Stripe is to keep beside the object."""
+    def metadata(self) -> Mapping[str, str] | None:
+        """What Stripe is to keep beside the object; null for a look-up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,9 @@ class Outcome:
     `sent` is false only if no byte can have left this process. `error_type` is set if and only if an error body
     of Stripe's came. With neither that nor an `object`, nobody knows what Stripe did: `error_message` says in
     words what came instead, and `http_status` is there if that much did.
+
+    A look-up takes several requests. `sent` is true as soon as one of them may have left; status, error and request id
+    are those of the last one made. `object` and `found` are there only together: if everything was read to its end.
     """
 
     id: int
@@ -147,6 +151,39 @@ def read_reversal(answer: Mapping[str, object]) -> StripeObject:
     )
 
 
+def read_transfer(answer: Mapping[str, object]) -> StripeObject:
+    """Read a `transfer`. Raises UnreadableObject for another object and for one with parts missing.
+
+    Its `reversed` and its embedded reversals are left alone: the one is false after a partial reversal, the others are
+    the ten newest.
+    """
+    if answer.get("object") != "transfer":
+        raise UnreadableObject(f"object is {answer.get('object')!r:.60}, not 'transfer'")
+    return StripeObject(
+        id=_text(answer, "id", _TRANSFER_ID),
+        object="transfer",
+        amount=_integer(answer, "amount"),
+        currency=_text(answer, "currency", _CURRENCY),
+        destination=None if answer.get("destination") is None else _text(answer, "destination"),
+        metadata=_metadata(answer),
+        amount_reversed=_integer(answer, "amount_reversed"),
+    )
+
+
+def read_page(
+    answer: Mapping[str, object], read: Callable[[Mapping[str, object]], StripeObject]
+) -> tuple[list[StripeObject], bool]:
+    """Read one page of a list: what is on it, and whether Stripe has more. One bad element makes it unreadable."""
+    if answer.get("object") != "list":
+        raise UnreadableObject(f"object is {answer.get('object')!r:.60}, not 'list'")
+    elements, has_more = answer.get("data"), answer.get("has_more")
+    if not isinstance(elements, list) or not all(isinstance(element, dict) for element in elements):
+        raise UnreadableObject("data is not a list of objects")
+    if not isinstance(has_more, bool):
+        raise UnreadableObject(f"has_more is {has_more!r:.60}")
+    return [read(element) for element in elements], has_more
+
+
 def _text(answer: Mapping[str, object], field: str, pattern: re.Pattern[str] = _TOKEN) -> str:
     value = answer.get(field)
     # Not cleaned but refused: a cleaned id could equal one that was never sent.
@@ -168,5 +205,6 @@ def _metadata(answer: Mapping[str, object]) -> dict[str, str] | None:
         return None
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise UnreadableObject("metadata is not an object of texts")
-    some = itertools.islice(value.items(), _METADATA_KEYS)
-    return {clean_text(key, 255): clean_text(text, MESSAGE_LIMIT) for key, text in some}
+    # Ours first: what others have put beside it must not push out what the database knows its own by.
+    kept = sorted(value, key=lambda key: not key.startswith(_OUR_METADATA))[:_METADATA_KEYS]
+    return {clean_text(key, 255): clean_text(value[key], MESSAGE_LIMIT) for key in kept}

@@ -5,7 +5,7 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
-from runner.database import Database, Problem, QueueHealth, TransferTotal
+from runner.database import Database, OpenReason, Problem, QueueHealth, RateBudget, RegisteredRunner, TransferTotal
 
 
 def money(amount: int, exponent: int) -> str:
@@ -19,12 +19,22 @@ async def show_status(database: Database) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     totals = await database.transfer_totals()
     health = await database.queue_health()
+    reasons = await database.open_reversals()
+    budget = await database.rate_budget()
+    runners = await database.runner_health()
     problems = await database.self_check()
     console.print(totals_table(totals) if totals else "No transfers yet.")
     for kind in health:
         print_health(console, kind)
+    print_reasons(console, reasons)
+    print_budget(console, budget)
+    print_runners(console, runners)
     print_problems(console, problems)
-    return not problems and all(kind.parked == 0 and kind.paused_by in (None, "person") for kind in health)
+    return (
+        not problems
+        and not any(reason.needs_a_person for reason in reasons)
+        and all(kind.paused_by in (None, "person") for kind in health)
+    )
 
 
 def totals_table(totals: list[TransferTotal]) -> Table:
@@ -57,11 +67,6 @@ def print_health(console: Console, health: QueueHealth) -> None:
         f"{health.kind}: {health.due} due{since}, {health.leased} under way, {health.waiting} waiting,"
         f" {health.parked} parked; {health.lapsed} lost by their worker, {health.unknown_outcome} of unknown outcome"
     )
-    if health.parked:
-        console.print(
-            "Parked rows wait for a person: select id, parked_reason from marketplace.seller_transfers"
-            " where parked_reason is not null;"
-        )
     if health.paused_at is not None:
         console.print(
             f"Stripe calls are paused since {health.paused_at:%Y-%m-%d %H:%M:%S %Z} by {health.paused_by}:"
@@ -71,6 +76,52 @@ def print_health(console: Console, health: QueueHealth) -> None:
         if health.probe_at is not None:
             console.print(f"The next trial call may be made at {health.probe_at:%H:%M:%S %Z}.")
         console.print("To end the pause: select * from marketplace.resume_stripe_calls(p_reason => '…');")
+
+
+def print_reasons(console: Console, reasons: list[OpenReason]) -> None:
+    """Why reversals are open, a line per reason."""
+    for found in reasons:
+        since = f" (since {found.oldest_since:%Y-%m-%d %H:%M %Z})" if found.oldest_since else ""
+        person = "NEEDS A PERSON: " if found.needs_a_person else ""
+        console.print(f"  {person}{found.transfers} {found.reason}{since}: {found.meaning}", markup=False)
+    if any(found.needs_a_person for found in reasons):
+        console.print(
+            "Which rows: select id, parked_reason from marketplace.seller_transfers where parked_reason is not null;"
+        )
+
+
+def print_budget(console: Console, budget: RateBudget) -> None:
+    """How many calls may be made, in a line; in another one, why they are fewer than was set."""
+    if budget.rate is None:
+        console.print("Stripe calls: as many as the runners can make; no rate is set.")
+        return
+    console.print(
+        f"Stripe calls: at most {budget.rate.normalize():f} a second by all runners together, {budget.burst} at once;"
+        f" now {budget.rate_now or 0:.3g} a second"
+    )
+    if budget.turned_down_at is not None:
+        console.print(
+            f"The rate was turned down at {budget.turned_down_at:%Y-%m-%d %H:%M:%S %Z},"
+            f" {budget.turned_down_reason}; it grows back within a minute.",
+            markup=False,
+        )
+
+
+def print_runners(console: Console, runners: list[RegisteredRunner]) -> None:
+    """Which runners there are, a line each."""
+    if not runners:
+        console.print("No runner has been seen in the last ten minutes.")
+    for runner in runners:
+        mode = "live mode" if runner.livemode else "test mode"
+        console.print(
+            f"runner {runner.worker} ({runner.version}, {runner.stripe_account or 'account not known'}, {mode}):"
+            f" last seen {runner.last_seen_at:%Y-%m-%d %H:%M:%S %Z}",
+            markup=False,
+        )
+        if runner.ended_at is not None:
+            console.print(
+                f"  may not claim since {runner.ended_at:%Y-%m-%d %H:%M:%S %Z}: {runner.ended_reason}", markup=False
+            )
 
 
 def print_problems(console: Console, problems: list[Problem]) -> None:

@@ -8,18 +8,20 @@ import json
 import math
 import ssl
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 import structlog
 from aiohttp.connector import Connection
 
-from runner.clean import clean_text
+from runner.clean import safe_text
 from runner.clock import boottime_seconds
 
 _log = structlog.get_logger()
@@ -47,16 +49,20 @@ class NoAnswer(Exception):
 class Exchange:
     """One request and what came of it; good for a single request.
 
-    `lease_ends` is in seconds on `clock`; infinite for a request that belongs to no row.
+    `lease_ends` is in seconds on `clock`; infinite for a request that belongs to no row. `gives_up_at`, on
+    time.monotonic(), is when all must be over that this request is a part of, if that is sooner than its own deadline.
     """
 
     lease_ends: float = math.inf
     clock: Callable[[], float] = boottime_seconds
-    gives_up_at: float = field(default=math.nan, init=False)  # time.monotonic()
+    gives_up_at: float = math.inf
+    body_limit: int = MAX_BODY_BYTES
     sent: bool = field(default=False, init=False)  # handed over: a byte may have left
+    written: bool = field(default=False, init=False)
     http_status: int | None = field(default=None, init=False)
     request_id: str | None = field(default=None, init=False)
     replayed: bool | None = field(default=None, init=False)
+    body_bytes: int = field(default=0, init=False)
     # If Stripe answered, one of these: the JSON object of a 2xx, or the inside of an error body.
     object: dict[str, Any] | None = field(default=None, init=False)
     error: dict[str, Any] | None = field(default=None, init=False)
@@ -80,9 +86,19 @@ class Exchange:
         if self.sent:
             _log.error("a second request for one exchange was refused")
             raise NoAnswer("a second request for one exchange was refused")
-        self.gives_up_at = time.monotonic() + deadline_seconds
+        now = time.monotonic()
+        if now >= self.gives_up_at:
+            raise NothingSent(f"the {deadline_seconds:g} s for the call were over before its next request")
+        self.gives_up_at = min(self.gives_up_at, now + deadline_seconds)
         self.check_lease()
         self.sent = True
+
+    def write(self) -> None:
+        """Note that the request is about to be written. Raises NoAnswer if it has been before, or NothingSent."""
+        if self.written:
+            raise NoAnswer("no answer: the connection broke")
+        self.check_lease()
+        self.written = True
 
     def check_lease(self) -> None:
         """Raise NothingSent if the call could outlive the lease."""
@@ -96,11 +112,12 @@ class Exchange:
         """Keep what the head of the answer says."""
         self.http_status = status
         request_id = headers.get("Request-Id")
-        self.request_id = None if request_id is None else clean_text(request_id, 100)
+        self.request_id = None if request_id is None else safe_text(request_id, 100)
         self.replayed = headers.get("Idempotent-Replayed", "").lower() == "true"
 
     def note_body(self, body: bytes) -> None:
         """Keep the body if it is what Stripe sends with such a status. Raises NoAnswer for anything else."""
+        self.body_bytes = len(body)
         try:
             answer = json.loads(body.decode())
         except (ValueError, RecursionError):
@@ -119,7 +136,7 @@ class Exchange:
         if self.http_status is not None and 300 <= self.http_status < 400:
             return f"HTTP {self.http_status}: a redirect, which is not followed"
         wanted = "a JSON object" if self._is_success() else "an error body of Stripe's"
-        start = clean_text(body[:1000].decode(errors="replace"), 200)
+        start = safe_text(body[:1000].decode(errors="replace"), 200)
         return f"HTTP {self.http_status} without {wanted}: {start or 'the body is empty'}"
 
 
@@ -137,14 +154,24 @@ def _is_error(error: object) -> bool:
     return isinstance(error, dict) and isinstance(error.get("type"), str)
 
 
+def proxy_of_the_environment(base: str) -> str | None:
+    """Give the proxy that HTTPS_PROXY and NO_PROXY ask for on the way to `base`; aiohttp alone takes none."""
+    if urllib.request.proxy_bypass(urlsplit(base).netloc):
+        return None
+    return urllib.request.getproxies().get("https")
+
+
 class _LeasedRequest(aiohttp.ClientRequest):
-    """Checks the lease again in the last line before a byte is written: the machine may have been asleep."""
+    """Checks the lease again in the last line before a byte is written: the machine may have been asleep.
+
+    And writes once: aiohttp would send a GET again by itself when the connection breaks.
+    """
 
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
         exchange = _current_exchange()
         if not exchange.sent:  # some other way to the session than StripeHttp.request
             raise NothingSent("a request that nobody counts was refused")
-        exchange.check_lease()
+        exchange.write()
         return await super().send(conn)
 
 
@@ -189,14 +216,14 @@ class StripeHttp:
         exchange.begin(self._deadline_seconds)
         try:
             async with (
-                asyncio.timeout(self._deadline_seconds),
+                asyncio.timeout(exchange.gives_up_at - time.monotonic()),
                 # Leaving this block, however it is left, frees the connection or closes it.
                 self.session.request(
                     method, url, headers=headers, data=data, proxy=self._proxy, allow_redirects=False
                 ) as response,
             ):
                 exchange.note_headers(response.status, response.headers)
-                body = await _read_bounded(response)
+                body = await _read_bounded(response, exchange.body_limit)
         except (NothingSent, NoAnswer):
             raise
         except Exception as error:
@@ -212,10 +239,10 @@ class StripeHttp:
         return f"{what}: {type(error).__name__}: {error}"
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
+async def _read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
     body = bytearray()
     async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise NoAnswer(f"HTTP {response.status} with an answer longer than {MAX_BODY_BYTES} bytes")
+        if len(body) > limit:
+            raise NoAnswer(f"HTTP {response.status} with an answer longer than {limit} bytes")
     return bytes(body)

@@ -15,12 +15,21 @@ import structlog
 
 from runner.clean import safe_text
 from runner.clock import boottime_seconds
-from runner.database import Database, DatabaseUnavailable, RecordedOutcome, ReversalTask, RowsLocked, listen
+from runner.database import (
+    Database,
+    DatabaseUnavailable,
+    NotRegistered,
+    RecordedOutcome,
+    ReversalTask,
+    RowsLocked,
+    listen,
+)
 from runner.outcome import Outcome
+from runner.registration import VERSION, AccountChecker, Registration
 from runner.settings import Settings
 
-# After a claim that found nothing, however soon something is said to be due: a database that is wrong about it must
-# not be hammered. The same for a row whose call was not made.
+# After a claim that found less than there was room for, however soon something is said to be due: a database that is
+# wrong about it must not be hammered. The same for a row whose call was not made.
 _IDLE_FLOOR_SECONDS = 0.05
 _NOT_SENT_SECONDS = 1.0
 _REPORT_LIMIT = 100
@@ -35,7 +44,7 @@ _Finished = tuple[Outcome, float, asyncio.Event]
 _log = structlog.get_logger()
 
 
-class Performer(Protocol):
+class Performer(AccountChecker, Protocol):
     """What makes the calls: runner.gateway.Gateway."""
 
     async def perform(self, call: ReversalTask) -> Outcome:
@@ -55,6 +64,7 @@ class Worker:
         self._reports = Database(conninfo, f"seller-transfers reports {settings.worker}"[:63])
         self._lease = timedelta(seconds=settings.lease_seconds)
         self._stopping = asyncio.Event()
+        self._registration = Registration(settings.worker, performer, self._claims, self._stopping)
         self._notified = asyncio.Event()
         self._rescheduled = asyncio.Event()
         self._slot_freed = asyncio.Event()
@@ -66,10 +76,28 @@ class Worker:
         self._stopping.set()
 
     async def run(self) -> None:
-        """Work until `stop`. A database that goes away is waited for; leases that lapse meanwhile are others' work.
+        """Register, then work until `stop`. What goes away is waited for; leases that lapse meanwhile are others' work.
 
-        Raises SchemaUnusable when the database has been migrated to another release meanwhile.
+        Raises KeyRefused, WrongAccount or psycopg.Error when it cannot register in the first place, and SchemaUnusable
+        when the database has been migrated to another release meanwhile.
         """
+        try:
+            account = await self._registration.begin()
+            if account is not None:
+                _log.info(
+                    "running",
+                    worker=self._settings.worker,
+                    slots=self._settings.slots,
+                    account=account.id,
+                    livemode=account.livemode,
+                    version=VERSION,
+                )
+                await self._work()
+        finally:
+            await self._claims.close()
+            await self._reports.close()
+
+    async def _work(self) -> None:
         listener = asyncio.create_task(self._listen())
         reporter = asyncio.create_task(self._report_outcomes())
         try:
@@ -89,8 +117,6 @@ class Worker:
             for task in (listener, reporter, *self._calls):
                 task.cancel()
             await asyncio.gather(listener, reporter, *self._calls, return_exceptions=True)
-            await self._claims.close()
-            await self._reports.close()
 
     async def _keep_slots_filled(self) -> None:
         failures = _Backoff("claiming")
@@ -106,8 +132,10 @@ class Worker:
                 tasks = await self._claims.claim_due_reversals(self._settings.worker, free, self._lease)
                 for task in tasks:
                     self._start(task)
-                if not tasks:
+                if len(tasks) < free:
                     await self._idle()
+            except NotRegistered as ended:
+                await self._registration.renew(ended)
             except (DatabaseUnavailable, psycopg.Error) as error:
                 await _first_of(self._stopping, seconds=failures.next_delay(error))
             else:
@@ -224,6 +252,7 @@ def _facts(outcome: Outcome) -> dict[str, object]:
         "action": outcome.action,
         "http_status": outcome.http_status,
         "object": None if outcome.object is None else outcome.object.id,
+        "found": None if outcome.found is None else len(outcome.found),
         "error_code": outcome.error_code,
         "error": outcome.error_message,
         "stripe_request": outcome.stripe_request_id,
@@ -233,12 +262,14 @@ def _facts(outcome: Outcome) -> dict[str, object]:
 
 
 def _level(outcome: Outcome, result: RecordedOutcome) -> Callable[..., None]:
-    """What an operator should see first: a lost row, a refused key, a row that ended without an object of Stripe's."""
+    """What an operator should see first: a lost row, a refused key, a row that ended without a reversal at Stripe."""
     if result.verdict is None:
         # The row is gone, as after a failover that lost it. What Stripe said is nowhere but here.
         return _log.error  # type: ignore[no-any-return]  # structlog's logger is Any
-    ended = outcome.sent and outcome.object is None and result.next_retry_at is None
-    if outcome.http_status in (401, 403) or ended:
+    # The object of a look-up is the transfer, and says nothing of an end; what was found does.
+    bare = outcome.object is None if outcome.found is None else not outcome.found
+    ended = outcome.sent and result.next_retry_at is None
+    if outcome.http_status in (401, 403) or (ended and bare):
         return _log.warning  # type: ignore[no-any-return]
     return _log.info  # type: ignore[no-any-return]
 

@@ -12,7 +12,7 @@ from runner.sandbox.demo_app import App, poor_sellers
 from runner.sandbox.demo_orders import Order, Payout, Story
 from runner.sandbox.demo_progress import Progress
 from runner.sandbox.demo_runners import LEASE_SECONDS, Runners
-from runner.sandbox.demo_stripe import HELD, earn_again, let_a_day_pass
+from runner.sandbox.demo_stripe import HELD, earn_again
 from runner.sandbox.simulator import SimulatorClient
 
 _LAST_REFUND_AFTER_SECONDS = 8.0
@@ -28,7 +28,6 @@ select
   count(*) filter (where status = 'permanently_failed') as failed,
   count(*) filter (where status = 'reversal_pending' and not call_unknown) as waiting,
   count(*) filter (where status = 'reversal_pending' and call_unknown) as unknown,
-  count(*) filter (where status = 'reversal_pending' and call_unknown and call_replayed) as replayed_unknown,
   count(*) filter (where status = 'reversal_pending' and streak_verdict = 'insufficient_balance') as balance_too_low
 from marketplace.seller_transfers
 where reversal_request_id is not null
@@ -51,8 +50,7 @@ order by held desc, name
 class Standing:
     """How many of the transfers whose money was asked back stand where.
 
-    `waiting` for a call or its answer; `unknown`: whether Stripe moved the money; of these `replayed_unknown`:
-    Stripe repeats the answer that does not say it.
+    `waiting` for a call or its answer; `unknown`: whether Stripe moved the money.
     """
 
     asked: int
@@ -60,7 +58,6 @@ class Standing:
     failed: int
     waiting: int
     unknown: int
-    replayed_unknown: int
     balance_too_low: int
 
     @property
@@ -96,7 +93,6 @@ class Refunds:
         self._to_hold = 0  # calls, until a runner is killed over them
         self._first_held_at: float | None = None
         self._to_fund: list[Payout] = []
-        self._day_has_passed = False
 
     def play(self, refunds: Sequence[Order]) -> Standing:
         """Request these refunds one after the other and wait, but not forever, until no row is open."""
@@ -114,7 +110,7 @@ class Refunds:
             requested = due
             self._runners.check()
             standing = self._standing()
-            self._meddle(standing, all_requested=requested == len(refunds))
+            self._meddle(standing)
             self._progress.show(self._elapsed(), requested, len(refunds), standing)
             ended = requested == len(refunds) and standing.open == 0
             if ended or self._elapsed() > last_at + _WAIT_SECONDS:
@@ -130,7 +126,7 @@ class Refunds:
         assert standing is not None  # noqa: S101 - an aggregate gives a row
         return standing
 
-    def _meddle(self, standing: Standing, *, all_requested: bool) -> None:
+    def _meddle(self, standing: Standing) -> None:
         """Do what a demo needs to have happen, as soon as it can."""
         if self._to_hold:
             self._kill_when_calls_are_held()
@@ -138,13 +134,6 @@ class Refunds:
             earn_again(self._simulator, self._to_fund)
             self._tell(f"the sellers whose balance was too low ({len(self._to_fund)}) have money again")
             self._to_fund = []
-        if all_requested and not self._day_has_passed and standing.open == standing.replayed_unknown > 0:
-            let_a_day_pass(self._simulator)
-            self._day_has_passed = True
-            self._tell(
-                f"still open: {standing.open}; Stripe repeats its 500 to them until it forgets their keys after 24"
-                " hours, and the demo lets these hours pass at the simulator"
-            )
 
     def _kill_when_calls_are_held(self) -> None:
         held = self._simulator.held(HELD)

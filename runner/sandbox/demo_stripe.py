@@ -10,7 +10,6 @@ from runner.sandbox.simulator import SimulatorClient
 HELD = "until a runner is killed"
 
 _USUAL_SECONDS = 0.03
-_DAY_SECONDS = 24 * 60 * 60
 _REVERSALS = {"method": "POST", "path": "/reversals$"}
 
 # What the simulator does to the calls for a transfer with such a story, see runner.sandbox.simulator.faults.
@@ -102,11 +101,6 @@ def earn_again(simulator: SimulatorClient, payouts: Sequence[Payout]) -> None:
     """Bring these sellers' balances back to where they cover what they owe."""
     for payout in payouts:
         simulator.fund(payout.amount, payout.currency, account=payout.account)
-
-
-def let_a_day_pass(simulator: SimulatorClient) -> None:
-    """Let Stripe forget the idempotency keys it has seen so far."""
-    simulator.advance_clock(_DAY_SECONDS)
 
 
 def calls_per_transfer(simulator: SimulatorClient) -> Counter[str]:
