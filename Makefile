@@ -15,6 +15,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # Each worker of pytest has a PostgreSQL of its own: two at least, to overlap waiting, and four at most.
 WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : cpus > 4 ? 4 : cpus)))
 
+# What `make chaos` runs.
+SEEDS ?= 1..20
+ROWS ?= 60
+
 MIGRATIONS = grep -$(1) '^-- transactional: false' db/migrations/[0-9]*.sql | grep -v '\.rollback\.sql$$'
 
 .PHONY: help
@@ -53,6 +57,10 @@ run: setup ## Run one runner on DATABASE_URL with STRIPE_API_KEY, until Ctrl-C
 .PHONY: test
 test: setup ## Run the tests (ARGS='-k lease -x')
 	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: chaos
+chaos: setup ## Break everything at random and compare the books (SEEDS=1..20 ROWS=60)
+	@$(PY) -m tests.chaos --seeds $(SEEDS) --rows $(ROWS) $(ARGS)
 
 .PHONY: check
 check: setup ## Lint and type-check Python, SQL, migrations and PL/pgSQL

@@ -1,0 +1,184 @@
+"""The marketplace's app: records transfers and asks for money back while everything around it breaks.
+
+It does what its makers are told to do: the same call again until there is an answer. The book is what it was told,
+and nothing of it may be untrue in the end.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from tests.chaos.plan import LANES, Ask, Payout, Plan, Record
+from tests.support.databases import Database, open_database
+
+_RETRY_SECONDS = 0.05
+# Beside a lost connection.
+_PASSING = ("08", "40", "53", "55", "57", "58")
+_MORE_THAN_IS_LEFT = "ST005"
+
+
+@dataclass(slots=True)
+class Book:
+    """What the database has said to the app: recorded, asked for, refused; `trouble` is what it must never say."""
+
+    recorded: dict[str, Payout] = field(default_factory=dict)
+    asked: dict[str, Ask] = field(default_factory=dict)
+    refused: dict[str, Ask] = field(default_factory=dict)
+    trouble: list[str] = field(default_factory=list)
+
+
+class App:
+    """Makes the calls of a plan, each lane in a thread of its own, over a line that breaks.
+
+    `stripe_ids`: Stripe's transfer by the payout's key, for those that have one.
+    """
+
+    def __init__(self, dsn: str, plan: Plan, stripe_ids: dict[str, str]) -> None:
+        self._dsn = dsn
+        self._plan = plan
+        self._stripe_ids = stripe_ids
+        self._begun = time.monotonic()
+        self._stopping = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(lane,), daemon=True) for lane in range(LANES)]
+        self.book = Book()
+
+    def start(self) -> None:
+        """Begin; the times of the plan count from here."""
+        self._begun = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+
+    def finish(self, within_seconds: float) -> None:
+        """Wait until all calls are made and answered."""
+        until = time.monotonic() + within_seconds
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                self.book.trouble.append(f"the app got no answers within {within_seconds:g} s")
+                break
+
+    def stop(self) -> None:
+        """Make no more calls."""
+        self._stopping.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(5)
+
+    def _run(self, lane: int) -> None:
+        line = _Line(self._dsn, lane)
+        try:
+            for call in self._plan.calls:
+                if call.lane != lane:
+                    continue
+                if self._stopping.wait(max(0.0, self._begun + call.at - time.monotonic())):
+                    return
+                if isinstance(call, Ask):
+                    self._await_records(call)
+                self._insist(line, call)
+        except Exception as error:  # a thread that ends in silence would look like calls that were not planned
+            self.book.trouble.append(f"the app's lane {lane} ended: {error!r}")
+        finally:
+            line.close()
+
+    def _await_records(self, ask: Ask) -> None:
+        """An app asks for what it has recorded; the other lane may be behind with that."""
+        keys = {payout.key for payout in self._plan.payouts if payout.order == ask.order and payout.kind != "late"}
+        while not keys <= self.book.recorded.keys() and not self._stopping.is_set():
+            self._stopping.wait(_RETRY_SECONDS)
+
+    def _insist(self, line: "_Line", call: Record | Ask) -> None:
+        while not self._stopping.is_set():
+            try:
+                line.do(lambda db: self._make(db, call))
+            except psycopg.Error as error:
+                if isinstance(call, Ask) and error.sqlstate == _MORE_THAN_IS_LEFT:
+                    self._note(call, refused=True)
+                    return
+                if not _may_pass(error):
+                    self.book.trouble.append(f"{call}: {error.sqlstate} {error}")
+                    return
+                self._stopping.wait(_RETRY_SECONDS)
+            else:
+                self._note(call, refused=False)
+                return
+
+    def _make(self, db: Database, call: Record | Ask) -> None:
+        if isinstance(call, Ask):
+            _ask(db, call)
+        else:
+            _record(db, call.payout, self._stripe_ids.get(call.payout.key))
+
+    def _note(self, call: Record | Ask, *, refused: bool) -> None:
+        if isinstance(call, Record):
+            self.book.recorded[call.payout.key] = call.payout
+            return
+        here, there = (self.book.refused, self.book.asked) if refused else (self.book.asked, self.book.refused)
+        here[call.request] = call
+        if call.request in there:
+            self.book.trouble.append(f"{call.request} was accepted once and refused another time")
+
+
+class _Line:
+    """A connection that is made anew when it broke."""
+
+    def __init__(self, dsn: str, lane: int) -> None:
+        self._dsn = dsn
+        self._name = f"chaos app {lane}"
+        self._db: Database | None = None
+
+    def do(self, work: Callable[[Database], None]) -> None:
+        if self._db is None:
+            # Whatever hangs ends in an error.
+            self._db = open_database(
+                self._dsn, application_name=self._name, connect_timeout=5, options="-c statement_timeout=20s"
+            )
+        try:
+            work(self._db)
+        except psycopg.Error:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate[:2] in _PASSING
+
+
+def _record(db: Database, payout: Payout, stripe_id: str | None) -> None:
+    who = {
+        "key": payout.key,
+        "order": payout.order,
+        "seller": payout.seller,
+        "account": payout.account,
+        "amount": payout.amount,
+        "currency": payout.currency,
+    }
+    arguments = """
+      p_transfer_key => %(key)s, p_order_id => %(order)s, p_seller_id => %(seller)s,
+      p_destination_account => %(account)s, p_amount => %(amount)s, p_currency => %(currency)s"""
+    if payout.kind == "unsent":
+        db.execute(f"select id from marketplace.create_transfer({arguments})".encode(), who)
+    else:
+        query = f"select id from marketplace.record_completed_transfer({arguments}, p_stripe_transfer_id => %(stripe)s)"
+        db.execute(query.encode(), {**who, "stripe": stripe_id})
+
+
+def _ask(db: Database, ask: Ask) -> None:
+    arguments = "p_order_id => %(order)s, p_reversal_request_id => %(request)s, p_reason => %(reason)s"
+    what = {"order": ask.order, "request": ask.request, "reason": ask.reason}
+    if ask.allocation is None:
+        db.execute(f"select id from marketplace.request_reversal({arguments})".encode(), what)
+    else:
+        parts = [{"transfer_key": key, "amount": amount} for key, amount in ask.allocation]
+        query = f"select id from marketplace.request_reversal({arguments}, p_allocation => %(parts)s)"
+        db.execute(query.encode(), {**what, "parts": Jsonb(parts)})

@@ -1,0 +1,179 @@
+"""Makes the faults of a plan happen, and undoes them all at the end."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from runner.sandbox.embedded_postgres import EmbeddedPostgres
+from runner.sandbox.simulator import ControlRefused, LedgerEntry, SimulatorClient
+from tests.chaos.crew import Crew
+from tests.chaos.faults import OURS, Fault, Rule
+from tests.chaos.plan import Payout, Plan
+from tests.support.cutting_proxy import CuttingProxy
+from tests.support.runners import wait_until
+
+# What the people with a Dashboard use: revoking the runners' key takes nothing from them.
+_DASHBOARD_KEY = "sk_test_dashboard"
+
+_TICK_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Driver:
+    """Hands on everything that can be broken. To be used in the main thread, which is who processes belong to."""
+
+    plan: Plan
+    server: EmbeddedPostgres
+    simulator: SimulatorClient
+    line: CuttingProxy
+    crew: Crew
+    stripe_ids: dict[str, str]
+    restarts: int = 0
+    actions: dict[int, str] = field(default_factory=dict)
+    """What each rule of the simulator's fault script did, also those that are gone."""
+    _begun: float = 0.0
+    _deeds: list[tuple[float, Callable[[], bool]]] = field(default_factory=list)
+    _held: dict[str, LedgerEntry] = field(default_factory=dict)
+    _read: int = 0
+
+    def play(self) -> None:
+        """Let the plan happen, in its time."""
+        self._begun = time.monotonic()
+        self._deeds = list(self._planned_deeds())
+        faults = list(self.plan.faults)
+        while self._elapsed() < self.plan.seconds or faults:
+            while faults and faults[0].at <= self._elapsed():
+                self._do(faults.pop(0))
+            self._tend()
+            time.sleep(_TICK_SECONDS)
+
+    def calm(self) -> None:
+        """Have nothing go wrong any more: all that was broken works, and what the plan put off is done."""
+        self.simulator.clear_faults()
+        self.simulator.release()
+        self.simulator.run_late()
+        self.simulator.set_limits(None)
+        self.simulator.restore_key()
+        self.line.bring_up()
+        self.crew.wait_until_awake()
+        self.crew.wait_until_at_work(self.server.dsn())
+        wait_until(lambda: not self.simulator.held() and not self.simulator.late_requests(), "Stripe holds nothing")
+        self._begun = -math.inf  # whatever is planned is due
+        wait_until(self._no_deeds_left, "sellers have money, and Stripe has settled what it held")
+
+    def watch(self, done: Callable[[], bool], within_seconds: float) -> float:
+        """Keep the world going until `done`; gives how long that took, at most about `within_seconds`."""
+        begun = time.monotonic()
+        while not done() and time.monotonic() - begun < within_seconds:
+            self._tend()
+            time.sleep(_TICK_SECONDS)
+        return time.monotonic() - begun
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._begun
+
+    def _tend(self) -> None:
+        self.crew.tend()
+        if self.plan.prunes_keys:
+            self.simulator.forget_idempotency_keys(older_than_seconds=self.plan.times.keys_kept)
+        self._deeds = [(at, deed) for at, deed in self._deeds if at > self._elapsed() or not deed()]
+        self._settle_held()
+
+    def _no_deeds_left(self) -> bool:
+        self._tend()
+        return not self._deeds
+
+    def _do(self, fault: Fault) -> None:
+        how = fault.how
+        match fault.what:
+            case "crash_database":
+                self.server.restart(immediate=True)
+                self.restarts += 1
+            case "kill_runner":
+                self.crew.kill(how["runner"], new_name=how["new_name"])
+            case "end_runner":
+                self.crew.end(how["runner"], new_name=how["new_name"])
+            case "pause_runner":
+                self.crew.pause(how["runner"], how["seconds"])
+            case "cut":
+                self.line.cut(how["statement"], how["moment"])
+            case "cut_everything":
+                self.line.cut_everything()
+            case "take_line_down":
+                self.line.take_down()
+            case "bring_line_up":
+                self.line.bring_up()
+            case "revoke_key":
+                self.simulator.revoke_key()
+            case "restore_key":
+                self.simulator.restore_key()
+            case "limit_rate":
+                self.simulator.set_limits(how["requests_per_second"], burst=5)
+            case "lift_rate_limit":
+                self.simulator.set_limits(None)
+            case "misbehave":
+                self._add_rules([how])
+            case "let_go":
+                self.simulator.release()
+                self.simulator.run_late()
+            case _:
+                raise AssertionError(f"nobody knows how to {fault.what}")
+
+    def _add_rules(self, rules: list[Rule]) -> None:
+        numbers = self.simulator.add_faults(rules)
+        self.actions |= {number: str(rule["action"]) for number, rule in zip(numbers, rules, strict=True)}
+
+    def prepare(self) -> None:
+        """Set Stripe up: what the sellers have, which reversals it will hold, how long it takes."""
+        self.simulator.set_key(_DASHBOARD_KEY, livemode=False)
+        for payout in self.plan.payouts:
+            if payout.poor_until is not None:
+                self.simulator.fund(-payout.amount, payout.currency, account=payout.account)
+            if payout.held is not None:
+                match = {"transfer": self.stripe_ids[payout.key], "method": "POST", "idempotency_key": OURS}
+                self._add_rules([{"action": "pending_reversal", "match": match}])
+        self._add_rules(self.plan.latency)
+
+    def _planned_deeds(self) -> Iterator[tuple[float, Callable[[], bool]]]:
+        """What others than the product do at Stripe: when, and how; one that could not be done is tried again."""
+        for payout in self.plan.payouts:
+            if payout.poor_until is not None:
+                yield payout.poor_until, partial(self._fund, payout)
+            if payout.elsewhere is not None:
+                yield payout.elsewhere[0], partial(self._reverse_elsewhere, payout)
+
+    def _fund(self, payout: Payout) -> bool:
+        self.simulator.fund(payout.amount, payout.currency, account=payout.account)
+        return True
+
+    def _reverse_elsewhere(self, payout: Payout) -> bool:
+        assert payout.elsewhere is not None
+        answer = self.simulator.stripe(
+            "POST",
+            f"/v1/transfers/{self.stripe_ids[payout.key]}/reversals",
+            {"amount": payout.elsewhere[1]},
+            api_key=_DASHBOARD_KEY,
+        )
+        return answer.status != 429
+
+    def _settle_held(self) -> None:
+        """Let Stripe settle what it has held for as long as the plan says."""
+        for entry in self.simulator.ledger(since=self._read):
+            self._read = entry.seq
+            if entry.reversal is not None:
+                if entry.status == "pending":
+                    self._held[entry.reversal] = entry
+                else:
+                    self._held.pop(entry.reversal, None)
+        wanted = {
+            self.stripe_ids[payout.key]: payout.held[1]
+            for payout in self.plan.payouts
+            if payout.held is not None and payout.held[0] <= self._elapsed()
+        }
+        for reversal, entry in list(self._held.items()):
+            if entry.transfer in wanted:
+                with suppress(ControlRefused):  # the seller has not got the money: later
+                    self.simulator.settle_reversal(reversal, wanted[entry.transfer])

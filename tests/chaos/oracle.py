@@ -1,0 +1,112 @@
+"""What must be true at the end, asked in SQL of the database, the simulator's ledger and the app's book.
+
+The ledger is what happened to the money. Nothing of the product's own logic is used here but its rows: each rule is a
+query for what breaks it, written by hand, and finds nothing when all is well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from runner.sandbox.simulator import LedgerEntry
+from tests.chaos.app import Book
+from tests.chaos.rules import RULES
+from tests.support.databases import Database, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A rule that is broken, and by which row (null: by none)."""
+
+    rule: str
+    transfer_id: int | None
+    detail: str
+
+    def __str__(self) -> str:
+        where = "" if self.transfer_id is None else f"row {self.transfer_id}: "
+        return f"{self.rule}: {where}{self.detail}"
+
+
+_TABLES = """
+create schema chaos;
+
+create table chaos.payments (stripe_id text primary key, amount bigint not null, currency text not null);
+
+create table chaos.reversals (
+  id text primary key,
+  transfer text not null,
+  amount bigint not null,
+  currency text not null,
+  status text,
+  is_live boolean not null,
+  identity text,
+  request text,
+  part integer
+);
+
+create table chaos.recorded (
+  transfer_key text primary key, order_id text not null, stripe_id text, amount bigint not null, currency text not null
+);
+
+-- No allocation: all that the order's transfers have.
+create table chaos.asked (request text not null, order_id text not null, transfer_key text, amount bigint);
+
+-- A row of the family of a transfer: the transfer's own row, or a slice of it.
+create view chaos.rows as
+select t.*, coalesce((to_jsonb(t) ->> 'root_id')::bigint, t.id) as family from marketplace.seller_transfers as t;
+
+create view chaos.ours as select * from chaos.reversals where is_live and identity is not null;
+"""
+
+
+def judge(db: Database, entries: Sequence[LedgerEntry], book: Book, stripe_ids: dict[str, str]) -> list[Finding]:
+    """Write ledger and book beside the rows, and give every rule that is broken."""
+    db.execute("drop schema if exists chaos cascade")
+    db.execute(_TABLES.encode())
+    _write_ledger(db, entries)
+    _write_book(db, book, stripe_ids)
+    return [
+        Finding(rule, found["transfer_id"], found["detail"])
+        for rule, query in RULES.items()
+        for found in rows(db, query)
+    ]
+
+
+def _write_ledger(db: Database, entries: Sequence[LedgerEntry]) -> None:
+    latest: dict[str, LedgerEntry] = {}
+    for entry in entries:
+        if entry.kind == "transfer":
+            payment = [entry.transfer, entry.amount, entry.currency]
+            db.execute("insert into chaos.payments values (%s, %s, %s)", payment)
+        elif entry.kind in ("reversal", "reversal_status") and entry.reversal is not None:
+            latest[entry.reversal] = entry
+    for reversal, entry in latest.items():
+        identity = entry.metadata.get("seller_transfers_identity")
+        db.execute(
+            """
+            insert into chaos.reversals values (
+              %s, %s, %s, %s, %s, %s, %s, %s, substring(%s from ':([0-9]+)$')::integer)
+            """,
+            [
+                reversal,
+                entry.transfer,
+                entry.amount,
+                entry.currency,
+                entry.status,
+                entry.status in (None, "pending", "succeeded"),
+                identity,
+                entry.metadata.get("reversal_request_id"),
+                identity,
+            ],
+        )
+
+
+def _write_book(db: Database, book: Book, stripe_ids: dict[str, str]) -> None:
+    for key, payout in book.recorded.items():
+        db.execute(
+            "insert into chaos.recorded values (%s, %s, %s, %s, %s)",
+            [key, payout.order, stripe_ids.get(key), payout.amount, payout.currency],
+        )
+    for request, ask in book.asked.items():
+        parts: tuple[tuple[str | None, int | None], ...] = ask.allocation or ((None, None),)
+        for part, amount in parts:
+            db.execute("insert into chaos.asked values (%s, %s, %s, %s)", [request, ask.order, part, amount])

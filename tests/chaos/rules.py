@@ -1,0 +1,165 @@
+"""The rules of the oracle: name, and the query that gives what breaks it as transfer_id and detail."""
+
+_TAKEN_AND_ASKED = """
+  select
+    o.transfer, sum(o.amount) as taken,
+    (select sum(l.met)
+     from marketplace.reversal_request_lines as l
+     inner join chaos.rows as r on r.id = l.transfer_id
+     inner join chaos.rows as t on t.id = r.family
+     where t.stripe_transfer_id = o.transfer) as met,
+    (select case when bool_or(a.transfer_key is null) then max(p.amount) else sum(a.amount) end
+     from chaos.recorded as p
+     inner join chaos.asked as a on a.order_id = p.order_id
+     where p.stripe_id = o.transfer and coalesce(a.transfer_key, p.transfer_key) = p.transfer_key) as asked,
+    (select min(t.id) from chaos.rows as t where t.stripe_transfer_id = o.transfer) as transfer_id
+  from chaos.ours as o
+  group by o.transfer"""
+
+# Money: never more than was asked for, never more than there was.
+_MONEY = {
+    "more taken back than the app asked for": f"""
+      select s.transfer_id, format('%s: %s taken, %s asked', s.transfer, s.taken, coalesce(s.asked, 0)) as detail
+      from ({_TAKEN_AND_ASKED}) as s where s.taken > coalesce(s.asked, 0)""",
+    "more taken back than the requests' lines met": f"""
+      select s.transfer_id, format('%s: %s taken, %s met', s.transfer, s.taken, coalesce(s.met, 0)) as detail
+      from ({_TAKEN_AND_ASKED}) as s where s.taken > coalesce(s.met, 0)""",
+    "more taken back than was paid": """
+      select null::bigint as transfer_id,
+        format('%s: %s paid, %s taken', p.stripe_id, p.amount, sum(r.amount)) as detail
+      from chaos.payments as p inner join chaos.reversals as r on r.transfer = p.stripe_id and r.is_live
+      group by p.stripe_id having sum(r.amount) > p.amount""",
+    "one obligation, two live reversals": """
+      select min(t.id) as transfer_id, format('%s: %s', o.identity, string_agg(distinct o.id, ' and ')) as detail
+      from chaos.ours as o left join chaos.rows as t on t.stripe_transfer_id = o.transfer
+      group by o.identity having count(distinct o.id) > 1""",
+}
+
+# Evidence: what a row says of its reversal is what the ledger says, and the other way round.
+_EVIDENCE = {
+    "reversed by a reversal that the ledger does not have so": """
+      select t.id as transfer_id,
+        format('%s by %s; the ledger: %s', t.amount, t.stripe_reversal_id, coalesce(o::text, 'nothing')) as detail
+      from chaos.rows as t left join chaos.ours as o on o.id = t.stripe_reversal_id
+      where t.status = 'reversed' and t.stripe_reversal_id is not null and (
+        o.id is null or o.status = 'pending'
+        or (o.transfer, o.amount, o.currency, o.request, o.part)
+          is distinct from (t.stripe_transfer_id, t.amount, t.currency, t.reversal_request_id, t.call_part))""",
+    "a reversal of ours that no row has": """
+      select
+        (select min(t.id) from chaos.rows as t
+         where t.stripe_transfer_id = o.transfer and t.reversal_request_id = o.request) as transfer_id,
+        format('%s of %s %s, %s', o.id, o.amount, o.currency, o.identity) as detail
+      from chaos.ours as o
+      where not exists (select from chaos.rows as t where t.status = 'reversed' and t.stripe_reversal_id = o.id)
+        and not exists (
+          select from chaos.rows as t
+          where t.stripe_transfer_id = o.transfer and t.reversal_request_id = o.request and t.call_part = o.part
+            and t.status = 'reversal_pending' and t.parked_reason is not null)""",
+    "given up while its reversal is live": """
+      select t.id as transfer_id, format('%s %s; the ledger: %s', t.failure_code, t.failure_message, o::text) as detail
+      from chaos.rows as t inner join chaos.ours as o
+        on o.transfer = t.stripe_transfer_id and o.request = t.reversal_request_id and o.part = t.call_part
+      where t.status = 'permanently_failed'""",
+    "reversed elsewhere, where nobody else reversed so much": """
+      select min(t.id) as transfer_id,
+        format('%s by the rows, %s by the ledger', sum(t.amount), coalesce(max(e.amount), 0)) as detail
+      from chaos.rows as t
+      left join (
+        select r.transfer, sum(r.amount) as amount from chaos.reversals as r
+        where r.is_live and r.identity is null group by r.transfer) as e on e.transfer = t.stripe_transfer_id
+      where t.status = 'reversed' and t.stripe_reversal_id is null
+      group by t.stripe_transfer_id having sum(t.amount) > coalesce(max(e.amount), 0)""",
+    "given up without a definitive refusal": """
+      select t.id as transfer_id, format('%s %s', t.failure_code, t.failure_message) as detail
+      from chaos.rows as t
+      where t.status = 'permanently_failed' and not case t.failure_code
+        when 'missing_transfer_id' then t.stripe_transfer_id is null
+        when 'refunded_before_transfer' then t.completed_at is null
+        when 'resource_missing' then not exists (
+          select from chaos.payments as p where p.stripe_id = t.stripe_transfer_id)
+        else (
+          select count(*) from marketplace.transfer_attempts as a
+          where a.transfer_id = t.id and a.kind = 'call' and a.action = 'reverse' and a.disposition = 'applied'
+            and a.verdict = 'transient' and a.http_status in (400, 402, 403, 404)) >= 6
+      end""",
+}
+
+# Nothing is lost: what the database told the app is there, and every part of a transfer is somewhere.
+_NOTHING_LOST = {
+    "a recorded transfer that is not there": """
+      select t.id as transfer_id, r::text as detail
+      from chaos.recorded as r left join chaos.rows as t on t.transfer_key = r.transfer_key
+      where t.id is null
+        or (t.order_id, t.original_amount, t.currency) is distinct from (r.order_id, r.amount, r.currency)
+        or (t.completed_at is not null and t.stripe_transfer_id is distinct from r.stripe_id)""",
+    "a family that does not add up": """
+      select f.id as transfer_id, format('%s in all its rows, of %s', sum(t.amount), f.original_amount) as detail
+      from chaos.rows as f inner join chaos.rows as t on t.family = f.id
+      group by f.id, f.original_amount having sum(t.amount) <> f.original_amount""",
+    "a request that is not there": """
+      select null::bigint as transfer_id, a.request as detail from chaos.asked as a
+      where not exists (
+        select from marketplace.reversal_requests as r
+        where r.reversal_request_id = a.request and r.order_id = a.order_id)""",
+    "a part asked for that is not in the request's lines": """
+      select f.id as transfer_id, format('%s: %s of %s', a.request, a.amount, a.transfer_key) as detail
+      from chaos.asked as a inner join chaos.rows as f on f.transfer_key = a.transfer_key
+      where a.amount is distinct from (
+        select sum(l.asked) from marketplace.reversal_request_lines as l
+        inner join chaos.rows as t on t.id = l.transfer_id
+        where l.reversal_request_id = a.request and t.family = f.id)""",
+    "a line that is not backed by rows": """
+      select l.transfer_id,
+        format('%s: %s met, %s in rows', l.reversal_request_id, l.met, coalesce(b.amount, 0)) as detail
+      from (
+        select l.reversal_request_id, t.family as transfer_id, sum(l.met) as met
+        from marketplace.reversal_request_lines as l inner join chaos.rows as t on t.id = l.transfer_id
+        group by l.reversal_request_id, t.family) as l
+      left join (
+        select t.reversal_request_id, t.family, sum(t.amount) as amount from chaos.rows as t
+        group by t.reversal_request_id, t.family) as b
+        on b.reversal_request_id = l.reversal_request_id and b.family = l.transfer_id
+      where l.met <> coalesce(b.amount, 0)""",
+    "asked for as a whole and left where it is": """
+      select t.id as transfer_id, t.status as detail from chaos.rows as t
+      where t.status in ('pending', 'failed', 'completed') and exists (
+        select from chaos.asked as a where a.order_id = t.order_id and a.transfer_key is null)""",
+    "touched without being asked for": """
+      select t.id as transfer_id, t.status as detail from chaos.rows as t
+      where t.status <> 'completed' and not exists (select from chaos.asked as a where a.order_id = t.order_id)""",
+}
+
+# The record: the log gives every status, and no lease was used twice.
+_RECORD = {
+    "a log that does not replay to the row's status": """
+      select t.id as transfer_id, format('%s; the log: %s', t.status, l.steps) as detail
+      from chaos.rows as t
+      left join (
+        select s.transfer_id, string_agg(coalesce(s.from_status, '') || '>' || s.to_status, ' ' order by s.id) as steps,
+          bool_and(s.from_status is not distinct from s.previous) as is_chained,
+          (array_agg(s.to_status order by s.id desc))[1] as last_status
+        from (
+          select g.*, lag(g.to_status) over (partition by g.transfer_id order by g.id) as previous
+          from marketplace.transfer_status_log as g) as s
+        group by s.transfer_id) as l on l.transfer_id = t.id
+      where l.transfer_id is null or not l.is_chained or l.last_status <> t.status""",
+    "a lease that was applied twice": """
+      select min(a.transfer_id) as transfer_id, string_agg(a.kind || ' ' || a.verdict, ', ' order by a.id) as detail
+      from marketplace.transfer_attempts as a where a.disposition = 'applied'
+      group by a.lease_token having count(*) > 1""",
+}
+
+# Every row has come to its end, or waits for a person and says why.
+_DONE = {
+    "not done": """
+      select t.id as transfer_id,
+        format('%s, due %s, last verdict %s', t.status, t.next_retry_at, t.streak_verdict) as detail
+      from chaos.rows as t
+      where t.status in ('reversal_pending', 'pending', 'failed') and t.parked_reason is null
+        -- A pause that only a person ends is visible waiting; one with trial calls has to end by itself.
+        and not exists (
+          select from marketplace.stripe_control as c where c.paused_at is not null and c.probe_at is null)""",
+}
+
+RULES = _MONEY | _EVIDENCE | _NOTHING_LOST | _RECORD | _DONE
