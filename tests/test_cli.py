@@ -1,5 +1,6 @@
 """The command line: what a person sees, and the exit codes that scripts branch on."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from runner.cli import main
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
 from tests.support.databases import Database, ServerAddress, rows, value
 from tests.support.orders import pay_sellers, refund
-from tests.support.runners import REPOSITORY, runners
+from tests.support.runners import REPOSITORY, wait_until
 
 DATABASE_PASSWORD = "hunter2hunter2"
 NOWHERE = f"postgresql://app:{DATABASE_PASSWORD}@127.0.0.1:1/shop"
@@ -199,17 +200,39 @@ def test_a_key_that_stripe_refuses_is_one_line_and_5(dsn: str, simulator: Simula
     assert only_line(result.stderr).startswith("Stripe refuses the key: HTTP 401: ")
 
 
-def test_a_stripe_that_cannot_be_reached_does_not_keep_a_runner_from_starting(dsn: str, tmp_path: Path) -> None:
-    with runners(dsn, "http://127.0.0.1:1", tmp_path) as start_runner:
-        runner = start_runner()
-        runner.send(signal.SIGTERM)
-        assert runner.exit_code() == 0
+def test_a_key_of_another_account_than_the_databases_is_one_line_and_5(
+    dsn: str, db: Database, simulator: SimulatorClient
+) -> None:
+    rows(db, "select * from marketplace.register_runner('first', '1.0', 'acct_1Own', false)")
 
-        assert [entry["event"] for entry in runner.log()] == [
-            "Stripe cannot be reached; going on",
-            "running",
-            "stopped",
-        ]
+    result = process(
+        "run", DATABASE_URL=dsn, STRIPE_API_KEY=TEST_KEY, SELLER_TRANSFERS_STRIPE_API_BASE=simulator.base_url
+    )
+
+    assert (result.returncode, result.stdout) == (5, "")
+    line = only_line(result.stderr)
+    for words in ("account acct_1SandboxPlatform in test mode", "a key of account acct_1Own in test mode"):
+        assert words in line
+
+
+def test_a_stripe_that_cannot_be_reached_is_waited_for_and_the_wait_can_be_stopped(dsn: str, tmp_path: Path) -> None:
+    log_file = tmp_path / "log"
+    environment = {
+        **os.environ,
+        "DATABASE_URL": dsn,
+        "STRIPE_API_KEY": TEST_KEY,
+        "SELLER_TRANSFERS_STRIPE_API_BASE": "http://127.0.0.1:1",
+    }
+    with log_file.open("wb") as log:
+        running = subprocess.Popen([sys.executable, "-m", "runner", "run"], env=environment, cwd=REPOSITORY, stderr=log)
+    with running:
+        wait_until(lambda: "cannot register" in log_file.read_text() or running.poll() is not None, "it says so")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+
+    said = [json.loads(line) for line in log_file.read_text().splitlines()]
+    assert [entry["event"] for entry in said] == ["cannot register; trying again until it works", "stopped"]
+    assert said[0]["reason"].startswith("Stripe gives no answer: ")
 
 
 def test_migrate_brings_an_empty_database_up_and_doing_it_again_changes_nothing(empty_dsn: str) -> None:
@@ -278,6 +301,34 @@ def test_status_of_a_paused_database_says_why_and_how_to_go_on(dsn: str, db: Dat
     shown = " ".join(result.stdout.split())
     assert "by person: the [bold]bank[/bold] is asking" in shown
     assert "To end the pause: select * from marketplace.resume_stripe_calls(p_reason => '…');" in shown
+
+
+def test_status_shows_the_rate_and_the_runners(dsn: str, db: Database) -> None:
+    db.execute("delete from marketplace.runners")
+    unlimited = command("status", DATABASE_URL=dsn)
+    assert unlimited.exit_code == 0
+    assert "Stripe calls: as many as the runners can make; no rate is set." in unlimited.stdout.splitlines()
+    assert "No runner has been seen in the last ten minutes." in unlimited.stdout.splitlines()
+
+    rows(db, "select * from marketplace.set_stripe_rate(20, 'as before')")
+    rows(db, "select * from marketplace.register_runner('[b]lue', '1.0', 'acct_1Own', false)")
+    rows(db, "select * from marketplace.register_runner('green', '1.0', null, false)")
+    db.execute(
+        "update marketplace.runners set ended_at = now(), ended_reason = 'Stripe refused its key'"
+        " where worker = 'green'"
+    )
+    rows(db, "select marketplace._turn_rate_down(now(), 'Stripe said so')")
+
+    shown = command("status", DATABASE_URL=dsn)
+
+    assert shown.exit_code == 0
+    assert "at most 20 a second by all runners together, 5 at once; now 1" in shown.stdout
+    assert "The rate was turned down at " in shown.stdout
+    assert ", from 20 to 10 calls a second: Stripe said so; it grows back within a minute." in shown.stdout
+    assert "runner [b]lue (1.0, acct_1Own, test mode): last seen " in shown.stdout
+    assert "runner green (1.0, account not known, test mode): last seen " in shown.stdout
+    assert shown.stdout.count("may not claim since ") == 1
+    assert ": Stripe refused its key" in shown.stdout
 
 
 def test_status_with_something_wrong_is_1_and_says_what_to_do(dsn: str, db: Database) -> None:

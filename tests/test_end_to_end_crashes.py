@@ -168,11 +168,11 @@ def test_a_claim_whose_answer_was_lost_is_made_again_when_its_lease_has_lapsed(
     with runners(line.dsn(server_address, dbname_of(dsn)), simulator.base_url, tmp_path) as start_runner:
         runner = start_runner(lease_seconds=1, call_deadline_seconds=0.5, poll_seconds=300)
         refund_while_the_next_claim_is_cut(db, line)
-        runner.wait_for("outcome")
+        runner.wait_for("outcome", count=2)
 
     assert line.cuts == 1
-    # Nobody called, but the database cannot know that.
-    assert attempt_kinds(db, "one") == ["lost_lease", "call"]
+    # Nobody called, but the database cannot know that: a look-up, then the call.
+    assert attempt_kinds(db, "one") == ["lost_lease", "call", "call"]
     assert (len(calls_for(simulator, transfer)), statuses(db, "one")) == (1, ["reversed"])
 
 

@@ -1,5 +1,6 @@
 """How runners get through their work, over HTTP: together, past what is slow, around pauses, through a refused key."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,24 +131,22 @@ def test_a_revoked_key_harms_no_row_and_work_goes_on_when_it_is_restored(
     names = [f"n{n}" for n in range(20)]
     pay_sellers(db, simulator, *names)
     set_delays(db, "configuration", "200 ms")
-    start_runner(slots=4)
+    started = [start_runner(worker, slots=4) for worker in ("blue", "green")]
     refunded(db, simulator, "before")
     wait_until(lambda: statuses(db, "before") == ["reversed"], "work goes on before the key is revoked")
 
     simulator.revoke_key()
     refund(db, *names)
-    wait_until(
-        lambda: rows(db, "select from marketplace.stripe_control where paused_by = 'verdict' and probe_count >= 3"),
-        "calls are paused, and three trial calls have shown that they stay so",
-    )
+    for runner in started:
+        # It said so once, and tries on.
+        runner.wait_for("cannot register; trying again until it works")
+    refused = len(simulator.requests(method="GET", path="/v1/account"))
+    wait_until(lambda: len(simulator.requests(method="GET", path="/v1/account")) >= refused + 4, "both try on")
     control = row(db, "select * from marketplace.stripe_control")
+    assert control["paused_by"] == "verdict"
     assert "Expired API Key provided" in control["pause_reason"]
-    # As many calls as there are slots could be under way when the first was refused; after that only trial calls.
-    assert (
-        1
-        <= len([call for call in simulator.requests(method="POST") if call.status == 401])
-        <= 4 + control["probe_count"] + 1
-    )
+    # As many calls as there are slots could be under way when the first was refused; after that nobody may claim.
+    assert 1 <= len([call for call in simulator.requests(method="POST") if call.status == 401]) <= 2 * 4
     for name in names:
         held = transfer_of(db, name)
         assert (held["status"], held["retry_count"], held["call_generation"]) == ("reversal_pending", 0, 1)
@@ -155,7 +154,90 @@ def test_a_revoked_key_harms_no_row_and_work_goes_on_when_it_is_restored(
 
     simulator.restore_key()
     wait_until(lambda: open_rows(db) == 0, "all is done without a person")
+    for runner in started:
+        runner.wait_for("registered again")
+        assert len(runner.log("cannot register; trying again until it works")) == 1
+        assert len(runner.log("registered again")) == 1
     assert statuses(db, *names) == ["reversed"] * 20
     assert len(simulator.ledger(kind="reversal")) == 21
     assert value(db, "select count(*) from marketplace.stripe_control where paused_at is null") == 1
     assert {attempt["verdict"] for name in names for attempt in attempts_of(db, name)} == {"configuration", "succeeded"}
+
+
+def test_a_runner_with_a_new_key_goes_on_at_once_while_the_one_with_the_old_key_waits(
+    db: Database, simulator: SimulatorClient, start_runner: StartRunner
+) -> None:
+    new_key = "sk_test_rolled0123456789"
+    simulator.set_key(new_key)
+    set_delays(db, "configuration", "1 h")  # a trial call by the clock would come too late for this test
+    old = start_runner("old")
+    simulator.revoke_key()
+    refunded(db, simulator, "one", "two", "three")
+    old.wait_for("cannot register; trying again until it works")
+
+    start_runner("new", key=new_key)
+    wait_until(lambda: open_rows(db) == 0, "all is reversed")
+
+    assert statuses(db, "one", "two", "three") == ["reversed"] * 3
+    ended = row(db, "select * from marketplace.runners where ended_at is not null")
+    assert ended["worker"] == "old"
+    assert ended["ended_reason"].startswith("Stripe refused its key: Expired API Key provided")
+    old.send(signal.SIGTERM)
+    assert old.exit_code(within_seconds=5) == 0
+
+
+def test_a_registration_that_a_failover_lost_is_made_again(
+    db: Database, simulator: SimulatorClient, start_runner: StartRunner
+) -> None:
+    start_runner(poll_seconds=300)
+    db.execute("delete from marketplace.runners")
+
+    refunded(db, simulator, "one")
+
+    wait_until(lambda: statuses(db, "one") == ["reversed"], "work goes on")
+    assert value(db, "select count(*) from marketplace.runners where worker = 'blue'") == 1
+
+
+def test_runners_together_keep_to_the_rate_and_stripe_never_says_that_it_is_too_much(
+    db: Database, simulator: SimulatorClient, start_runner: StartRunner
+) -> None:
+    names = [f"n{n}" for n in range(60)]
+    pay_sellers(db, simulator, *names)
+    for worker in ("blue", "green", "red"):
+        start_runner(worker, poll_seconds=300)
+    rows(db, "select * from marketplace.set_stripe_rate(40, 'a test', 5)")
+    # Room for what a busy machine bunches on the way.
+    simulator.set_limits(50, burst=20)
+
+    refund(db, *names)
+    wait_until(lambda: open_rows(db) == 0, "all is reversed")
+
+    assert [call.status for call in simulator.requests(method="POST")] == [200] * 60
+    # Five at once, then forty a second: by the clock of whoever hands out the calls.
+    seconds = value(
+        db, "select extract(epoch from max(started_at) - min(started_at)) from marketplace.transfer_attempts"
+    )
+    assert seconds >= (60 - 5) / 40
+    shares = rows(db, "select count(*) as calls from marketplace.transfer_attempts group by worker")
+    assert len(shares) == 3
+    assert min(share["calls"] for share in shares) >= 5
+
+
+def test_a_limit_lower_than_the_rate_is_found_out_and_all_is_done(
+    db: Database, simulator: SimulatorClient, start_runner: StartRunner
+) -> None:
+    names = [f"n{n}" for n in range(30)]
+    pay_sellers(db, simulator, *names)
+    set_delays(db, "throttled", "300 ms")
+    start_runner(slots=16)
+    rows(db, "select * from marketplace.set_stripe_rate(100, 'a test', 20)")
+    simulator.set_limits(20, burst=5)
+
+    refund(db, *names)
+    wait_until(lambda: open_rows(db) == 0, "all is reversed")
+
+    assert statuses(db, *names) == ["reversed"] * 30
+    assert value(db, "select max(retry_count) from marketplace.seller_transfers") == 0
+    cuts = rows(db, "select reason from marketplace.stripe_control_log where change = 'rate turned down' order by id")
+    assert cuts
+    assert cuts[0]["reason"].startswith("from 100 to 50 calls a second: Stripe answered the call for transfer ")

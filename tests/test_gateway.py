@@ -10,7 +10,7 @@ import subprocess
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,15 +21,15 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from runner.account import Account, KeyRefused, StripeUnreachable
 from runner.clock import boottime_seconds
-from runner.gateway import Account, Gateway, KeyRefused, StripeUnreachable
+from runner.gateway import Gateway
 from runner.outcome import UnreadableObject, not_sent, read_reversal
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
 from runner.stripe_http import Exchange, NoAnswer, NothingSent, StripeHttp
+from tests.support.gateways import KEY, TOKEN, Call, assert_nothing_is_known, gateway_to
 from tests.support.raw_http import Answer, RawRequest, always, hang, hang_half_way, http, raw_server
 
-KEY = "sk_test_51Secret"
-TOKEN = "6f4c1de2-0000-4000-8000-000000000001"
 REVERSAL = {
     "id": "trr_1Pgc7B",
     "object": "transfer_reversal",
@@ -44,29 +44,6 @@ REVERSAL = {
 }
 ACCOUNT = {"id": "acct_1PgafT", "object": "account"}
 BALANCE = {"object": "balance", "livemode": False}
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A leased call as the database hands it out; an hour of lease unless a test says otherwise."""
-
-    id: int = 7
-    action: str = "reverse"
-    lease_token: str = TOKEN
-    lease_ends: float = field(default_factory=lambda: boottime_seconds() + 3600)
-    stripe_transfer_id: str | None = "tr_1Pgc7B"
-    stripe_reversal_id: str | None = None
-    amount: int = 1100
-    currency: str = "usd"
-    destination_account: str | None = "acct_1PgafT"
-    source_charge: str | None = None
-    transfer_group: str | None = None
-    idempotency_key: str = "reversal:db:tr_1Pgc7B:re_1:0:1"
-    metadata: dict[str, str] = field(default_factory=lambda: {"order": "17", "row": "7"})
-
-
-def gateway_to(base: str, *, slots: int = 4, deadline: float = 5.0, key: str = KEY) -> Gateway:
-    return Gateway(key, base, slots, deadline)
 
 
 @asynccontextmanager
@@ -87,17 +64,6 @@ async def outcome_of(answer: Answer, **options: Any) -> dict[str, Any]:
     assert "\\u0000" not in json.dumps(outcome)
     json.dumps(outcome, ensure_ascii=False).encode()
     return outcome
-
-
-def assert_nothing_is_known(outcome: dict[str, Any], http_status: int | None) -> None:
-    """Without an object and without an error of Stripe's the database takes an outcome for unknown."""
-    assert outcome["http_status"] == http_status
-    assert outcome["object"] is None
-    assert outcome["error_type"] is None
-    assert outcome["error_code"] is None
-    assert outcome["error_message"]
-    assert outcome["error_message"].isprintable()
-    assert len(outcome["error_message"]) <= 1000
 
 
 # What is sent, and the shape of what is reported.
@@ -341,6 +307,16 @@ async def test_an_answer_too_long_to_be_stripes_is_not_read_to_its_end(size: int
     assert_nothing_is_known(await outcome_of(always(http(400, error))), 400)
 
 
+async def test_of_too_much_metadata_what_is_ours_is_kept() -> None:
+    theirs = {f"key {number}": "theirs" for number in range(60)}
+    outcome = await outcome_of(always(http(200, REVERSAL | {"metadata": theirs | {"seller_transfers_identity": "i"}})))
+
+    kept = outcome["object"]["metadata"]
+    assert len(kept) == 50
+    assert kept["seller_transfers_identity"] == "i"
+    assert set(kept) - {"seller_transfers_identity"} == {f"key {number}" for number in range(49)}
+
+
 # Connections that fail.
 
 
@@ -545,6 +521,8 @@ def stripe_http() -> StripeHttp:
         ],
         *[("idempotency_key", bad) for bad in ("", " ", "a\r\nX: y", "a\x00", "a" * 256)],
         *[("amount", bad) for bad in (0, -1)],
+        ("metadata", None),
+        ("metadata", {}),
     ],
 )
 async def test_a_call_that_cannot_be_made_safely_is_not_made(part: str, bad: Any) -> None:

@@ -7,9 +7,13 @@ from tests.support.databases import Database
 from tests.support.transfers import (
     attempts,
     claim,
+    claim_again,
     claimed_call,
+    found_reversal,
     lapse_lease,
+    look_up_report,
     make_due,
+    nothing_found,
     record_one,
     record_transfer,
     refunded_transfer,
@@ -17,6 +21,7 @@ from tests.support.transfers import (
     request_reversal,
     status_log,
     success,
+    timeout,
     transfer,
 )
 
@@ -75,11 +80,13 @@ def test_a_lapsed_lease_is_taken_over_and_its_call_counts_as_unknown(db: Databas
 
     assert taken["id"] == lost["id"]
     assert taken["lease_token"] != lost["lease_token"]
+    assert taken["action"] == "look_up_reversals"
     held = transfer(db, lost["id"])
+    # It may have been sent at any time up to the end of the lease.
     assert (held["leased_by"], held["call_unknown"], held["call_last_sent_at"]) == (
         "worker-2",
         True,
-        before["leased_at"],
+        before["lease_expires_at"],
     )
     assert (held["streak"], held["streak_verdict"], held["retry_count"]) == (1, "unknown", 0)
     (attempt,) = attempts(db, lost["id"])
@@ -98,6 +105,7 @@ def test_a_lapsed_lease_is_taken_over_and_its_call_counts_as_unknown(db: Databas
         "error_message": None,
         "stripe_request_id": None,
         "stripe_object_id": None,
+        "found_count": None,
         "replayed": False,
         "verdict": "unknown",
         "disposition": "applied",
@@ -114,6 +122,25 @@ def test_leases_lost_in_a_row_are_counted_in_a_row(db: Database) -> None:
     held = transfer(db, lost["id"])
     assert (held["streak"], held["streak_verdict"]) == (3, "unknown")
     assert held["streak_since"] <= attempts(db, lost["id"])[0]["finished_at"]
+
+
+def test_a_lapsed_look_up_leaves_what_is_known_of_the_call_as_it_was(db: Database) -> None:
+    sent = claimed_call(db)
+    record_one(db, timeout(sent))
+    record_one(db, nothing_found(claim_again(db, sent["id"])))
+    db.execute("update marketplace.seller_transfers set call_minted_at = call_minted_at - interval '20 h'")
+    looked = claim_again(db, sent["id"])
+    lapse_lease(db, sent["id"])
+    before = transfer(db, sent["id"])
+
+    (again,) = claim(db, worker="worker-2")
+
+    assert (looked["action"], again["action"]) == ("look_up_reversals", "look_up_reversals")
+    after = transfer(db, sent["id"])
+    of_the_call = [name for name in after if name.startswith("call")]
+    assert [after[name] for name in of_the_call] == [before[name] for name in of_the_call]
+    lost = attempts(db, sent["id"])[-1]
+    assert (lost["kind"], lost["action"], lost["verdict"]) == ("lost_lease", "look_up_reversals", "unclear")
 
 
 def test_a_row_without_a_stripe_id_ends_at_the_claim_and_no_call_is_made(db: Database) -> None:
@@ -134,25 +161,22 @@ def test_a_row_without_a_stripe_id_ends_at_the_claim_and_no_call_is_made(db: Dat
     assert status_log(db, without["id"])[-1]["to_status"] == "permanently_failed"
 
 
-def test_a_reversal_that_stripe_holds_is_not_asked_for_again_with_a_key_that_stripe_may_have_forgotten(
-    db: Database,
+@pytest.mark.parametrize("age", ["0 s", "19 hours 59 min", "20 hours 1 min", "44 days"])
+def test_a_reversal_that_stripe_holds_is_never_asked_for_again_however_young_or_old_its_key(
+    db: Database, age: str
 ) -> None:
     leased = claimed_call(db)
     record_one(db, success(leased, "trr_1", status="pending"))
-    db.execute("update marketplace.seller_transfers set call_minted_at = now() - interval '19 hours 59 min'")
-    make_due(db, leased["id"])
-    (young,) = claim(db)
-    assert young["idempotency_key"] == leased["idempotency_key"]
-    record_one(db, success(young, "trr_1", status="pending"))
-    db.execute("update marketplace.seller_transfers set call_minted_at = now() - interval '20 hours 1 min'")
-    make_due(db, leased["id"])
+    db.execute("update marketplace.seller_transfers set call_minted_at = now() - %s::interval", [age])
 
-    assert claim(db) == []
+    for _ in range(3):
+        looked = claim_again(db, leased["id"])
+        assert (looked["action"], looked["stripe_reversal_id"]) == ("look_up_reversals", "trr_1")
+        record_one(db, look_up_report(looked, found_reversal(leased, "trr_1", status="pending")))
 
     held = transfer(db, leased["id"])
-    assert (held["status"], held["lease_token"]) == ("reversal_pending", None)
-    assert held["parked_reason"].startswith("accepted: ")
-    assert "trr_1" in held["parked_reason"]
+    assert (held["status"], held["parked_reason"], held["call_generation"]) == ("reversal_pending", None, 1)
+    assert [each["action"] for each in attempts(db, leased["id"])].count("reverse") == 1
 
 
 def test_a_row_that_costs_every_worker_its_life_waits_longer_each_time_and_lets_others_go_first(db: Database) -> None:
@@ -177,17 +201,21 @@ def test_a_row_that_costs_every_worker_its_life_waits_longer_each_time_and_lets_
     assert [attempt["kind"] for attempt in attempts(db, leased["id"])] == ["lost_lease"] * 5
 
 
-def test_a_held_row_that_a_person_unparks_does_not_stop_the_claims_of_others(db: Database) -> None:
+def test_a_held_row_that_a_person_unparks_is_looked_up_and_does_not_stop_the_claims_of_others(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, success(leased, "trr_1", status="pending"))
-    make_due(db, leased["id"])
-    claim(db)
+    # As the release before left such a row when its key was 20 hours old: parked, with the call before it lost.
+    claim_again(db, leased["id"])
     lapse_lease(db, leased["id"])
-    db.execute("update marketplace.seller_transfers set call_minted_at = now() - interval '21 hours'")
+    db.execute(
+        "update marketplace.seller_transfers set lease_action = 'reverse', call_minted_at = now() - interval '21 h',"
+        " parked_reason = 'accepted: Stripe holds trr_1, and the key is too old to ask again'"
+    )
     assert claim(db) == []
     db.execute("update marketplace.seller_transfers set parked_reason = null where id = %s", [leased["id"]])
     make_due(db, leased["id"])
-    other = record_transfer(db, 2)
-    request_reversal(db, 2)
+    other = refunded_transfer(db, 2)
 
-    assert ids(claim(db)) == [other["id"]]
+    claimed = {each["id"]: each["action"] for each in claim(db)}
+
+    assert claimed == {leased["id"]: "look_up_reversals", other["id"]: "reverse"}

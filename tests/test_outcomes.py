@@ -14,9 +14,12 @@ from tests.support.transfers import (
     call,
     claim,
     claim_again,
+    claim_post,
     claimed_call,
     contents,
+    found_reversal,
     lapse_lease,
+    look_up_report,
     record,
     record_one,
     refunded_transfer,
@@ -101,17 +104,20 @@ def test_a_report_is_recognised_after_the_row_went_on(db: Database) -> None:
     assert contents(db) == before
 
 
-def test_other_facts_for_a_lease_are_kept_once_and_change_nothing(db: Database) -> None:
+def test_other_facts_for_a_lease_are_kept_once_and_only_hasten_the_look_up(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, timeout(leased))
     before = transfer(db, leased["id"])
+    assert claim(db) == []  # for five seconds
 
     for _ in range(2):
         late = record_one(db, success(leased))
         assert (late["verdict"], late["status"]) == ("succeeded", "reversal_pending")
     record_one(db, refusal(leased))
 
-    assert transfer(db, leased["id"]) == before
+    after = transfer(db, leased["id"])
+    assert {name for name in after if after[name] != before[name]} == {"next_retry_at", "updated_at"}
+    assert [each["action"] for each in claim(db)] == ["look_up_reversals"]
     assert [
         (attempt["kind"], attempt["disposition"], attempt["verdict"]) for attempt in attempts(db, leased["id"])
     ] == [
@@ -153,14 +159,15 @@ def test_the_outcome_of_a_lost_lease_changes_nothing_and_is_kept(db: Database) -
         lost["idempotency_key"],
         loss["started_at"],
     )
-    assert record_one(db, success(taken))["result"] == "applied"
+    applied = record_one(db, look_up_report(taken, found_reversal(lost)))
+    assert (applied["result"], applied["verdict"], applied["status"]) == ("applied", "succeeded", "reversed")
 
 
 def test_the_outcome_of_a_lost_lease_is_judged_by_what_was_asked_even_after_a_new_generation(db: Database) -> None:
     lost = claimed_call(db)
     lapse_lease(db, lost["id"])
-    (taken,) = claim(db)
-    record_one(db, refusal(taken))
+    record_one(db, refusal(claim_post(db, lost["id"])))
+    assert transfer(db, lost["id"])["call_generation"] == 2
 
     assert record_one(db, success(lost))["verdict"] == "succeeded"
 

@@ -118,7 +118,8 @@ def test_a_waiting_time_goes_on_through_a_refused_key(db: Database) -> None:
     leased = claimed_call(db)
     db.execute(
         "update marketplace.seller_transfers set streak = 4, streak_verdict = 'insufficient_balance', "
-        "streak_since = clock_timestamp() - interval '20 days', retry_count = 2"
+        "streak_since = clock_timestamp() - interval '2 days', waiting_since = clock_timestamp() - interval '20 days', "
+        "retry_count = 2"
     )
     before = transfer(db, leased["id"])
 
@@ -129,6 +130,7 @@ def test_a_waiting_time_goes_on_through_a_refused_key(db: Database) -> None:
         "streak",
         "streak_verdict",
         "streak_since",
+        "waiting_since",
         "retry_count",
         "call_generation",
         "call_params",

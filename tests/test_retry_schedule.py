@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Database, rows, value
-from tests.support.transfers import claim_again, claimed_call, record_one, refusal, transfer
+from tests.support.transfers import claim_post, claimed_call, record_one, refusal, transfer
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -87,7 +87,7 @@ def test_a_changed_number_counts_from_the_next_outcome_on(db: Database) -> None:
     first = transfer(db, leased["id"])
     assert (first["next_retry_at"] - first["streak_since"]).total_seconds() == 7 * MINUTE
 
-    assert record_one(db, refusal(claim_again(db, leased["id"])))["status"] == "permanently_failed"
+    assert record_one(db, refusal(claim_post(db, leased["id"])))["status"] == "permanently_failed"
 
 
 def test_numbers_that_cannot_be_meant_are_refused(db: Database) -> None:

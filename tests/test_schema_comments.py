@@ -14,16 +14,22 @@ PUBLIC_FUNCTIONS = {
     "claim_due_reversals",
     "classify_stripe_outcome",
     "create_transfer",
+    "look_up_first",
     "next_due_in",
+    "read_open_reversals",
     "pause_stripe_calls",
     "read_queue_health",
+    "read_rate_budget",
+    "read_runner_health",
     "read_transfer_totals",
     "record_completed_transfer",
     "record_reversal_outcomes",
+    "register_runner",
     "request_reversal",
     "resume_stripe_calls",
     "schema_state",
     "self_check",
+    "set_stripe_rate",
     "validate_constraints",
 }
 
@@ -136,10 +142,10 @@ def test_constraints_are_named_for_their_kind(db: Database) -> None:
         "select conname, contype, conrelid::regclass::text as relation from pg_constraint"
         " where connamespace = 'marketplace'::regnamespace and contype <> 'n'",
     )
-    prefixes = {"c": "chk_", "p": "pk_", "u": "uq_", "f": "fk_"}
+    prefixes = {"c": "chk_", "p": "pk_", "u": "uq_", "f": "fk_", "t": "_"}
     for constraint in found:
         prefix = prefixes[constraint["contype"]]
-        if prefix != "chk_":  # a CHECK's name says its rule, the others say of which table
+        if prefix not in ("chk_", "_"):  # a CHECK's name says its rule, a trigger's when it fires; others say whose
             prefix += constraint["relation"].removeprefix("marketplace.")
         assert constraint["conname"].startswith(prefix), constraint
 

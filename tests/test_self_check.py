@@ -17,6 +17,8 @@ GUARDS = {
         "_100_refuse_delete",
         "_100_refuse_truncate",
         "_200_guard_frozen",
+        "_800_conserve_amount",
+        "_800_conserve_birth",
         "_900_log_birth",
         "_900_log_status",
     },
@@ -24,17 +26,19 @@ GUARDS = {
     "transfer_attempts": {"_100_refuse_change", "_100_refuse_truncate"},
     "reversal_requests": {"_100_refuse_change", "_100_refuse_truncate"},
     "reversal_request_lines": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
-    "stripe_control": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
+    "stripe_control": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_repinning", "_100_refuse_truncate"},
     "stripe_control_log": {"_100_refuse_change", "_100_refuse_truncate"},
     "retry_policy": {"_100_refuse_delete", "_100_refuse_truncate"},
 }
 ALL_GUARDS = [(table, trigger) for table, triggers in GUARDS.items() for trigger in sorted(triggers)]
 INDEXES = (
+    "idx_seller_transfers_family",
     "idx_seller_transfers_order",
     "idx_seller_transfers_parked",
     "idx_seller_transfers_pending",
     "idx_seller_transfers_retry",
     "idx_seller_transfers_reversal_pending",
+    "idx_seller_transfers_stripe_transfer_id",
 )
 PENDING_CHECK = "chk_reversal_pending_has_next_retry_at"
 

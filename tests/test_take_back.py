@@ -27,7 +27,8 @@ def test_a_reversal_starts_due_and_with_a_clean_record(db: Database) -> None:
     record_transfer(db)
     db.execute(
         "update marketplace.seller_transfers set retry_count = 3, streak = 2, streak_verdict = 'unknown', "
-        "streak_since = clock_timestamp(), failure_code = 'old', failure_message = 'old'"
+        "streak_since = clock_timestamp(), waiting_since = clock_timestamp(), "
+        "failure_code = 'old', failure_message = 'old'"
     )
 
     (taken,) = request_reversal(db)
@@ -35,13 +36,13 @@ def test_a_reversal_starts_due_and_with_a_clean_record(db: Database) -> None:
     now = value(db, "select clock_timestamp()")
     assert taken["next_retry_at"] <= now
     assert taken["call_minted_at"] == taken["next_retry_at"]
-    assert {
-        name: taken[name] for name in taken if name.startswith(("streak", "failure", "retry", "call", "lease"))
-    } == {
+    record = ("streak", "waiting", "failure", "retry", "call", "lease")
+    assert {name: taken[name] for name in taken if name.startswith(record)} == {
         "retry_count": 0,
         "streak": 0,
         "streak_verdict": None,
         "streak_since": None,
+        "waiting_since": None,
         "failure_code": None,
         "failure_message": None,
         "lease_token": None,
@@ -54,6 +55,7 @@ def test_a_reversal_starts_due_and_with_a_clean_record(db: Database) -> None:
         "call_params": None,
         "call_minted_at": taken["call_minted_at"],
         "call_last_sent_at": None,
+        "call_absent_at": None,
         "call_replayed": False,
         "call_unknown": False,
     }

@@ -29,6 +29,9 @@ CALL = {"call_generation": 1, "call_minted_at": NOW}
 PAID = {"completed_at": NOW, "stripe_transfer_id": "tr_1"}
 FAILURE = {"failure_code": "code", "failure_message": "message"}
 
+TAKEN_ID = 1_000_000
+SLICE = {"transfer_key": None, "root_id": TAKEN_ID, "split_from": TAKEN_ID}
+
 # A row of each status as plain as it may be.
 PLAIN: dict[str, dict[str, Any]] = {
     "pending": {"next_retry_at": NOW, **CALL},
@@ -179,7 +182,22 @@ CASES = [
         {"reversal_request_id": "re_nobody_made"},
     ),
     Case("uq_seller_transfers_transfer_key", "pending", {"transfer_key": "taken"}, {"transfer_key": "free"}),
-    Case("uq_seller_transfers_stripe_transfer_id", "completed", {"stripe_transfer_id": "tr_taken"}),
+    Case(
+        "idx_seller_transfers_stripe_transfer_id",
+        "completed",
+        {"stripe_transfer_id": "tr_taken"},
+        {"stripe_transfer_id": "tr_taken", **SLICE},
+    ),
+    Case("chk_root_has_a_key", "completed", {"transfer_key": None}, {"transfer_key": "key"}),
+    Case("chk_root_has_a_key", "completed", {**SLICE, "transfer_key": "key"}, SLICE),
+    Case("chk_slice_has_a_family", "completed", {**SLICE, "split_from": None}, SLICE),
+    Case("chk_slice_has_a_family", "completed", {"transfer_key": "key", "split_from": TAKEN_ID}, SLICE),
+    *[
+        Case("chk_slice_has_a_family", "completed", {**SLICE, "id": 2_000_000, column: 2_000_000}, SLICE)
+        for column in ("root_id", "split_from")
+    ],
+    Case("fk_seller_transfers_root", "completed", {**SLICE, "root_id": -1}, SLICE),
+    Case("fk_seller_transfers_split_from", "completed", {**SLICE, "split_from": -1}, SLICE),
     Case("uq_seller_transfers_stripe_reversal_id", "reversed", {"stripe_reversal_id": "trr_taken"}),
 ]
 
@@ -190,7 +208,7 @@ def table(db: Database) -> Database:
     add_transfer(db, "pending")
     db.execute("alter table marketplace.seller_transfers disable trigger user")
     taken = {"transfer_key": "taken", "stripe_transfer_id": "tr_taken", "stripe_reversal_id": "trr_taken"}
-    insert_transfer(db, status="reversed", **(PLAIN["reversed"] | taken))
+    insert_transfer(db, id=TAKEN_ID, status="reversed", **(PLAIN["reversed"] | taken))
     return db
 
 
@@ -210,7 +228,8 @@ def test_there_is_a_case_for_every_constraint(db: Database) -> None:
         "select conname from pg_constraint where conrelid = 'marketplace.seller_transfers'::regclass"
         " and contype in ('c', 'f', 'u')",
     )
-    assert {case.constraint for case in CASES} == {constraint["conname"] for constraint in constraints}
+    unique_in_part = {"idx_seller_transfers_stripe_transfer_id"}
+    assert {case.constraint for case in CASES} == {each["conname"] for each in constraints} | unique_in_part
 
 
 def test_a_plain_row_of_each_status_is_taken(table: Database) -> None:
@@ -229,7 +248,10 @@ def test_each_of_those_rows_breaks_nothing_else(table: Database) -> None:
     for case in CASES:
         row = {"status": case.status, **PLAIN[case.status], **case.broken}
         with table.transaction(force_rollback=True):
-            table.execute(f"alter table marketplace.seller_transfers drop constraint {case.constraint}".encode())
+            if case.constraint.startswith("idx_"):
+                table.execute(f"drop index marketplace.{case.constraint}".encode())
+            else:
+                table.execute(f"alter table marketplace.seller_transfers drop constraint {case.constraint}".encode())
             assert refused_by(table, **row) is None, case
 
 

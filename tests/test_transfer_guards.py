@@ -12,7 +12,7 @@ from tests.support.raw_transfers import (
     run,
     update_transfer,
 )
-from tests.support.transfers import transfer
+from tests.support.transfers import at_commit, transfer
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -29,13 +29,15 @@ RECORDS = (
 # Every column of a transfer, with an assignment that gives it another value. What has to go together goes together.
 CHANGES = {
     "id": "id = id + 1000",
-    "transfer_key": "transfer_key = 'other'",
+    "transfer_key": "transfer_key = 'other', root_id = null, split_from = null, stripe_transfer_id = 'tr_2'",
+    "root_id": "root_id = root_id + 1000",
+    "split_from": "split_from = split_from + 1000",
     "order_id": "order_id = 'other'",
     "seller_id": "seller_id = 'other'",
     "destination_account": "destination_account = 'acct_other'",
     "source_charge": "source_charge = 'ch_other'",
     "original_amount": "original_amount = original_amount + 1",
-    "amount": "amount = amount - 1",
+    "amount": "amount = amount + 1",
     "currency": "currency = 'eur'",
     "status": "status = 'reversed', next_retry_at = null, lease_token = null, leased_at = null,"
     " lease_expires_at = null, leased_by = null, lease_action = null, call_unknown = false",
@@ -51,6 +53,7 @@ CHANGES = {
     "streak": "streak = streak + 1",
     "streak_verdict": "streak_verdict = 'other'",
     "streak_since": "streak_since = streak_since + interval '1 minute'",
+    "waiting_since": "waiting_since = waiting_since + interval '1 minute'",
     "lease_token": "lease_token = gen_random_uuid()",
     "leased_at": "leased_at = leased_at + interval '1 minute'",
     "lease_expires_at": "lease_expires_at = lease_expires_at + interval '1 minute'",
@@ -61,6 +64,7 @@ CHANGES = {
     "call_params": "call_params = '{\"amount\": 1}'",
     "call_minted_at": "call_minted_at = call_minted_at + interval '1 minute'",
     "call_last_sent_at": "call_last_sent_at = call_last_sent_at + interval '1 minute'",
+    "call_absent_at": "call_absent_at = call_absent_at + interval '1 minute'",
     "call_replayed": "call_replayed = not call_replayed",
     "call_unknown": "call_unknown = not call_unknown",
     "created_at": "created_at = created_at - interval '1 second'",
@@ -71,6 +75,8 @@ CHANGES = {
 NEVER_CHANGE = {
     "id",
     "transfer_key",
+    "root_id",
+    "split_from",
     "order_id",
     "seller_id",
     "destination_account",
@@ -90,10 +96,11 @@ NEVER_CHANGE = {
 # A call under way with everything in it that a row may have.
 EVERYTHING = (
     "stripe_reversal_id = 'trr_1', failure_code = 'code', failure_message = 'message',"
-    " streak = 1, streak_verdict = 'accepted', streak_since = now(),"
+    " streak = 1, streak_verdict = 'accepted', streak_since = now(), waiting_since = now(),"
     " lease_token = gen_random_uuid(), leased_at = now(), lease_expires_at = now(), leased_by = 'worker',"
     " lease_action = 'reverse', call_generation = 2,"
-    " call_params = '{\"amount\": 1000}', call_last_sent_at = now(), call_unknown = true"
+    " call_params = '{\"amount\": 800}', call_last_sent_at = now(), call_absent_at = now(),"
+    " call_unknown = true"
 )
 
 
@@ -103,13 +110,19 @@ def db(rolled_back_db: Database) -> Database:
 
 
 def add_full_transfer(db: Database) -> int:
-    """A transfer in `reversal_pending` with a value in every column but `parked_reason`."""
+    """A slice in `reversal_pending` with a value in every column but `transfer_key` and `parked_reason`."""
     run(
         db,
         "insert into marketplace.reversal_requests (reversal_request_id, order_id, reason)"
         " values ('re_other', 'order-1', 'refund')",
     )
-    transfer_id = add_transfer(db, "reversal_pending", transfer_key="key-1", source_charge="ch_1")
+    paid = {"source_charge": "ch_1", "stripe_transfer_id": "tr_1"}
+    root_id = add_transfer(db, "completed", amount=100, **paid)
+    part = {"root_id": root_id, "split_from": root_id, "original_amount": 900, "amount": 900, **paid}
+    transfer_id = add_transfer(db, "reversal_pending", **part)
+    add_transfer(db, "completed", **{**part, "original_amount": 100, "amount": 100, "split_from": transfer_id})
+    update_transfer(db, transfer_id, "amount = 800")
+    at_commit(db)
     update_transfer(db, transfer_id, EVERYTHING)
     return transfer_id
 
@@ -211,7 +224,8 @@ def test_money_and_evidence_never_change_and_the_rest_may(db: Database) -> None:
 def test_what_is_set_is_not_taken_off_either(db: Database) -> None:
     transfer_id = add_full_transfer(db)
     optional = (
-        "transfer_key",
+        "root_id",
+        "split_from",
         "source_charge",
         "completed_at",
         "stripe_transfer_id",
@@ -224,6 +238,7 @@ def test_what_is_set_is_not_taken_off_either(db: Database) -> None:
         diag = refusal(db, f"update marketplace.seller_transfers set {column} = null where id = {transfer_id}")
         assert (diag.sqlstate, diag.table_name, diag.column_name) == ("ST002", "seller_transfers", column)
         assert diag.message_hint
+    assert refusal(db, "update marketplace.seller_transfers set transfer_key = null").column_name == "transfer_key"
 
 
 def test_only_the_guard_refuses_those_changes(db: Database) -> None:
@@ -275,6 +290,45 @@ def test_a_generation_is_never_used_again_and_its_parameters_stay_through_a_chan
     assert (
         outcome(db, update_transfer, pending, "status = 'failed', call_generation = 3, call_params = null") == "passes"
     )
+
+
+@pytest.mark.parametrize("status", ["pending", "failed", "completed", "reversal_pending"])
+def test_an_amount_may_shrink_for_a_split_and_by_itself_alone(db: Database, status: str) -> None:
+    transfer_id = add_transfer(db, status, amount=900)
+    for change, found in {
+        "amount = amount - 1": "passes",
+        "amount = amount + 1": "ST002",
+        "amount = 0": "23514",
+    }.items():
+        assert outcome(db, update_transfer, transfer_id, change) == found, change
+
+
+def test_an_amount_does_not_shrink_in_a_change_of_status(db: Database) -> None:
+    transfer_id = add_transfer(db, "pending", amount=900)
+    assert outcome(db, update_transfer, transfer_id, "status = 'failed'") == "passes"
+    assert outcome(db, update_transfer, transfer_id, "status = 'failed', amount = amount - 1") == "ST002"
+
+
+@pytest.mark.parametrize("status", ["pending", "failed"])
+def test_the_amount_of_a_row_that_may_be_being_paid_stays(db: Database, status: str) -> None:
+    transfer_id = add_transfer(db, status)
+    lease = (
+        "lease_token = gen_random_uuid(), leased_at = now(), lease_expires_at = now(), leased_by = 'worker',"
+        " lease_action = 'send'"
+    )
+    for sign in ("call_last_sent_at = now()", "call_unknown = true", lease):
+        with db.transaction(force_rollback=True):
+            update_transfer(db, transfer_id, sign)
+            assert outcome(db, update_transfer, transfer_id, "amount = amount - 1") == "ST002", sign
+
+
+def test_a_slice_stands_for_no_other_transfer_than_its_root(db: Database) -> None:
+    root_id = insert_transfer(db, status="completed", completed_at="now", amount=900)
+    slice_id = insert_transfer(db, status="completed", completed_at="now", root_id=root_id, split_from=root_id)
+    assert outcome(db, update_transfer, slice_id, "stripe_transfer_id = 'tr_1'") == "ST002"
+    update_transfer(db, root_id, "stripe_transfer_id = 'tr_1'")
+    assert outcome(db, update_transfer, slice_id, "stripe_transfer_id = 'tr_2'") == "ST002"
+    assert outcome(db, update_transfer, slice_id, "stripe_transfer_id = 'tr_1'") == "passes"
 
 
 def test_a_reversal_begins_a_new_obligation(db: Database) -> None:

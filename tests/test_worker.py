@@ -5,16 +5,21 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
 
 import pytest
+import structlog
 
-from runner.database import ReversalTask, SchemaUnusable
+from runner.account import Account, KeyRefused, StripeUnreachable
+from runner.database import ReversalTask, SchemaUnusable, WrongAccount
 from runner.outcome import Outcome, StripeObject, not_sent
 from runner.settings import load_settings
 from runner.worker import Worker
 from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
 from tests.support.orders import set_delays
-from tests.support.transfers import attempts, lapse_lease, refunded_transfer, refunded_transfers, transfer
+from tests.support.transfers import attempts, claim, lapse_lease, refunded_transfer, refunded_transfers, transfer
 
 NO_POLL = {"poll_seconds": 300}
 
@@ -37,12 +42,27 @@ def locked(call: ReversalTask) -> Outcome:
     return _outcome(call, http_status=429, error_type="invalid_request_error", error_code="lock_timeout")
 
 
+def key_refused(call: ReversalTask) -> Outcome:
+    """Stripe does not take the key any more."""
+    return _outcome(call, http_status=401, error_type="invalid_request_error", error_message="Expired API Key")
+
+
+def found_nothing(call: ReversalTask) -> Outcome:
+    """Stripe has the transfer, and no reversal of it."""
+    assert call.stripe_transfer_id is not None
+    looked = StripeObject(
+        id=call.stripe_transfer_id, object="transfer", amount=call.amount, currency=call.currency, amount_reversed=0
+    )
+    return _outcome(call, http_status=200, object=looked, found=())
+
+
 def _outcome(call: ReversalTask, **facts: object) -> Outcome:
     frame = Outcome(id=call.id, action=call.action, lease_token=call.lease_token, sent=True)
     return replace(frame, **facts)  # type: ignore[arg-type]  # each fact is of its own type
 
 
 Answer = Callable[[ReversalTask], Outcome]
+ACCOUNT = Account("acct_1", livemode=False)
 
 
 @dataclass
@@ -56,6 +76,20 @@ class Caller:
     called_at: list[float] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
+    # What becomes of each look at the key, and after that always: an account or an exception.
+    first_looks: list[Account | Exception] = field(default_factory=list)
+    look: Account | Exception = ACCOUNT
+    looks: int = 0
+    look_gate: asyncio.Event | None = None
+
+    async def check_account(self) -> Account:
+        self.looks += 1
+        if self.look_gate:
+            await self.look_gate.wait()
+        found = self.first_looks.pop(0) if self.first_looks else self.look
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def perform(self, call: ReversalTask) -> Outcome:
         self.calls.append(call)
@@ -63,6 +97,8 @@ class Caller:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         answer = self.first_answers.pop(0) if self.first_answers else self.answer
+        if call.action != "reverse":
+            answer = found_nothing
         await self.gate.acquire()
         self.under_way -= 1
         return answer(call)
@@ -79,16 +115,7 @@ async def until(happened: Callable[[], object], what: str, *, within_seconds: fl
 @asynccontextmanager
 async def working(dsn: str, caller: Caller, **settings: object) -> AsyncIterator[Worker]:
     """Run a worker for as long as the block lasts, and stop it as a signal would."""
-    ours = {
-        "slots": 8,
-        "lease_seconds": 20,
-        "call_deadline_seconds": 10,
-        "poll_seconds": 5,
-        **settings,
-        "worker": "blue",
-    }
-    environment = {f"SELLER_TRANSFERS_{name.upper()}": str(setting) for name, setting in ours.items()}
-    worker = Worker(load_settings({"DATABASE_URL": dsn, **environment}, need_stripe=False), caller)
+    worker = worker_of(dsn, caller, **settings)
     running = asyncio.create_task(worker.run())
     try:
         yield worker
@@ -98,6 +125,20 @@ async def working(dsn: str, caller: Caller, **settings: object) -> AsyncIterator
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+def worker_of(dsn: str, caller: Caller, **settings: object) -> Worker:
+    """A worker called blue."""
+    ours = {
+        "slots": 8,
+        "lease_seconds": 20,
+        "call_deadline_seconds": 10,
+        "poll_seconds": 5,
+        **settings,
+        "worker": "blue",
+    }
+    environment = {f"SELLER_TRANSFERS_{name.upper()}": str(setting) for name, setting in ours.items()}
+    return Worker(load_settings({"DATABASE_URL": dsn, **environment}, need_stripe=False), caller)
 
 
 def reversed_rows(db: Database) -> int:
@@ -196,12 +237,13 @@ async def test_a_retry_of_its_own_is_not_slept_through(dsn: str, db: Database) -
 async def test_a_lease_that_another_worker_lost_is_taken_over_in_time(dsn: str, db: Database) -> None:
     caller = Caller()
     refunded_transfer(db)
-    rows(db, "select * from marketplace.claim_due_reversals('dead', 1, '600 ms')")
+    claim(db, worker="dead", lease="600 ms")
 
     async with working(dsn, caller, **NO_POLL):
         await until(lambda: reversed_rows(db) == 1, "the lease has lapsed and the row is done")
 
-    assert [attempt["kind"] for attempt in attempts(db, caller.calls[0].id)] == ["lost_lease", "call"]
+    assert [attempt["kind"] for attempt in attempts(db, caller.calls[0].id)] == ["lost_lease", "call", "call"]
+    assert [call.action for call in caller.calls] == ["look_up_reversals", "reverse"]
 
 
 async def test_the_poll_finds_work_where_nobody_can_listen(
@@ -272,6 +314,31 @@ async def test_a_row_that_is_due_and_cannot_be_had_is_not_hammered(dsn: str, db:
     assert 5 <= claims <= 23
 
 
+async def test_an_empty_bucket_is_not_hammered(dsn: str, db: Database, connect: Connect) -> None:
+    refunded_transfer(db)
+    rows(db, "select * from marketplace.set_stripe_rate(0.1, 'a test')")
+    db.execute("update marketplace.stripe_control set tokens = 0")
+
+    claims = await count_claims(dsn, db, connect, seconds=1.0, **NO_POLL)
+
+    # One at the beginning, one when it is told that it listens; the next token is ten seconds away.
+    assert 1 <= claims <= 3
+
+
+async def test_every_token_is_used_without_a_poll(dsn: str, db: Database) -> None:
+    caller = Caller()
+    refunded_transfers(db, 12)
+    rows(db, "select * from marketplace.set_stripe_rate(20, 'a test', 2)")
+    db.execute("update marketplace.stripe_control set tokens = 2")
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: reversed_rows(db) == 12, "all is reversed")
+
+    assert value(db, "select max(started_at) - min(started_at) from marketplace.transfer_attempts") >= timedelta(
+        seconds=10 / 20
+    )
+
+
 async def test_a_call_that_was_not_made_is_not_tried_again_at_once(dsn: str, db: Database) -> None:
     caller = Caller(first_answers=[lambda call: not_sent(call, "no time left")] * 2)
     refunded_transfer(db)
@@ -293,7 +360,7 @@ async def test_a_report_that_is_refused_takes_no_other_with_it(dsn: str, db: Dat
 
     async with working(dsn, caller, slots=5, **NO_POLL):
         await until(lambda: caller.under_way == 5, "all are under way")
-        for _ in range(7):
+        for _ in range(8):
             caller.gate.release()
         await until(lambda: reversed_rows(db) == 4, "the others are recorded")
         # Its slot is free again, and its row is what any row is whose worker says nothing.
@@ -301,7 +368,7 @@ async def test_a_report_that_is_refused_takes_no_other_with_it(dsn: str, db: Dat
         refunded_transfer(db, 6)
         await until(lambda: reversed_rows(db) == 6, "the worker goes on")
 
-    assert [attempt["kind"] for attempt in attempts(db, caller.calls[2].id)] == ["lost_lease", "call"]
+    assert [attempt["kind"] for attempt in attempts(db, caller.calls[2].id)] == ["lost_lease", "call", "call"]
 
 
 async def test_a_row_that_somebody_holds_open_keeps_no_slot_but_its_own(
@@ -396,3 +463,105 @@ async def test_a_report_to_another_release_is_given_up_and_the_slot_is_free(dsn:
         migrate_to_another_release(db, "record_reversal_outcomes(p_outcomes jsonb)")
         refunded_transfers(db, 2)
         await until(lambda: len(caller.calls) == 2, "the second call is made in the only slot")
+
+
+def registered(db: Database) -> dict[str, object]:
+    found = rows(db, "select stripe_account, livemode, ended_at from marketplace.runners where worker = 'blue'")
+    return dict(found[0]) if found else {}
+
+
+def end_registration(db: Database) -> None:
+    db.execute("delete from marketplace.runners where worker = 'blue'")
+
+
+async def test_a_runner_registers_before_it_claims(dsn: str, db: Database) -> None:
+    caller = Caller(look=Account(None, livemode=True))
+    refunded_transfer(db)
+
+    async with working(dsn, caller):
+        await until(lambda: reversed_rows(db) == 1, "it works")
+
+    assert registered(db) == {"stripe_account": None, "livemode": True, "ended_at": None}
+    assert caller.looks == 1
+
+
+async def test_a_stripe_that_is_down_at_start_is_waited_for(dsn: str, db: Database) -> None:
+    caller = Caller(first_looks=[StripeUnreachable("no answer")] * 3)
+    refunded_transfer(db)
+
+    with structlog.testing.capture_logs() as logged:
+        async with working(dsn, caller):
+            await until(lambda: reversed_rows(db) == 1, "it works")
+
+    assert caller.looks == 4
+    events = [entry["event"] for entry in logged]
+    assert events[:2] == ["cannot register; trying again until it works", "running"]
+
+
+@pytest.mark.parametrize("looks", [{"look": StripeUnreachable("no answer")}, {"look_gate": asyncio.Event()}])
+async def test_waiting_for_stripe_ends_when_the_runner_is_stopped(dsn: str, looks: dict[str, Any]) -> None:
+    caller = Caller(**looks)
+
+    async with working(dsn, caller):  # which stops it
+        await until(lambda: caller.looks > 0, "it asks whose key it is")
+
+    assert caller.calls == []
+
+
+@pytest.mark.parametrize(
+    ("look", "refused"),
+    [(KeyRefused("Stripe refuses the key"), KeyRefused), (Account("acct_1Other", livemode=False), WrongAccount)],
+)
+async def test_a_runner_that_may_not_register_at_start_ends(
+    dsn: str, db: Database, look: Account | Exception, refused: type[Exception]
+) -> None:
+    rows(db, "select * from marketplace.register_runner('first', '1.0', 'acct_1', false)")
+
+    with pytest.raises(refused):
+        async with asyncio.timeout(10):
+            await worker_of(dsn, Caller(look=look)).run()
+
+
+async def test_a_key_that_is_refused_later_is_tried_until_it_is_good_again(dsn: str, db: Database) -> None:
+    caller = Caller(first_answers=[key_refused])
+
+    with structlog.testing.capture_logs() as logged:
+        async with working(dsn, caller, **NO_POLL):
+            await until(lambda: sleeps(db), "the worker sleeps")
+            caller.first_looks = [KeyRefused("Stripe refuses the key")] * 3
+            refunded_transfer(db)
+            await until(lambda: reversed_rows(db) == 1, "the key is good again and the row is done")
+
+    assert [attempt["http_status"] for attempt in attempts(db, caller.calls[0].id)] == [401, 200]
+    said = [(entry["log_level"], entry["event"]) for entry in logged if "regist" in entry["event"]]
+    assert said == [("warning", "cannot register; trying again until it works"), ("info", "registered again")]
+
+
+async def test_the_wrong_account_found_later_is_told_as_an_error_and_waited_out(dsn: str, db: Database) -> None:
+    caller = Caller()
+
+    with structlog.testing.capture_logs() as logged:
+        async with working(dsn, caller, **NO_POLL):
+            await until(lambda: sleeps(db), "the worker sleeps")
+            caller.look = Account("acct_1Other", livemode=False)
+            end_registration(db)
+            refunded_transfer(db)
+            await until(lambda: caller.looks >= 4, "it tries again and again")
+            assert caller.calls == []
+            caller.look = ACCOUNT
+            await until(lambda: reversed_rows(db) == 1, "it is the right one again")
+
+    said = [(entry["log_level"], entry["event"]) for entry in logged if "regist" in entry["event"]]
+    assert said == [("error", "cannot register; trying again until it works"), ("info", "registered again")]
+
+
+async def test_a_key_that_is_accepted_and_then_refused_is_not_tried_without_end(dsn: str, db: Database) -> None:
+    """Each registration brings the next trial call forward: these must not chase each other."""
+    caller = Caller(answer=key_refused)
+    refunded_transfer(db)
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: len(caller.calls) == 5, "four trial calls are made")
+
+    waited = [after - before for before, after in pairwise(caller.called_at)]
+    assert all(seconds > least for seconds, least in zip(waited, (0.1, 0.2, 0.4, 0.8), strict=True))

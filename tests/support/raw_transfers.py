@@ -5,6 +5,7 @@ None of the functions that other tests pin is used, so that a guard is shown to 
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 from psycopg import sql
@@ -77,6 +78,7 @@ def add_transfer(db: Database, status: str, **columns: Any) -> int:
 def insert_transfer(db: Database, **columns: Any) -> int:
     """Insert a row of these columns, who and how much filled in where they are silent. Returns its id."""
     written = {
+        "transfer_key": None if "root_id" in columns else f"key-{uuid4()}",
         "order_id": "order-1",
         "seller_id": "seller-1",
         "destination_account": "acct_1",

@@ -60,23 +60,32 @@ class Runner:
 
 
 class StartRunner(Protocol):
-    """Starts runners; `settings` by their names without prefix, in any case."""
+    """Starts runners; `settings` by their names without prefix, in any case, and the Stripe `key`.
 
-    def __call__(self, worker: str = "blue", **settings: object) -> Runner: ...
+    Without `wait` it may not listen yet.
+    """
+
+    def __call__(
+        self, worker: str = "blue", *, wait: bool = True, key: str | None = None, **settings: object
+    ) -> Runner: ...
 
 
 @contextmanager
-def runners(dsn: str, stripe_base: str, folder: Path) -> Iterator[StartRunner]:
+def runners(dsn: str, stripe_base: str, folder: Path, *, key: str = TEST_KEY) -> Iterator[StartRunner]:
     """Give a way to start runners on a database and a Stripe; all are killed at the end of the block.
 
-    Starting returns when the runner listens. Their logs are in `folder`, a file per worker.
+    Starting returns when the runner listens, unless told not to wait. Their logs are in `folder`, a file per worker.
     """
     started: list[Runner] = []
 
-    def start(worker: str = "blue", **settings: object) -> Runner:
-        runner = _spawn(dsn, stripe_base, folder / f"{worker}.log", {**_SETTINGS, **settings, "worker": worker})
+    usual_key = key
+
+    def start(worker: str = "blue", *, wait: bool = True, key: str | None = None, **settings: object) -> Runner:
+        log_file = folder / f"{worker}.log"
+        runner = spawn_runner(dsn, stripe_base, log_file, worker=worker, key=key or usual_key, **settings)
         started.append(runner)
-        _wait_until_listening(dsn, runner)
+        if wait:
+            wait_until_listening(dsn, runner)
         return runner
 
     try:
@@ -88,27 +97,35 @@ def runners(dsn: str, stripe_base: str, folder: Path) -> Iterator[StartRunner]:
             runner.process.wait()
 
 
-def _spawn(dsn: str, stripe_base: str, log_file: Path, settings: dict[str, object]) -> Runner:
-    ours = {"stripe_api_base": stripe_base, **settings}
+def spawn_runner(
+    dsn: str, stripe_base: str, log_file: Path, *, worker: str, key: str = TEST_KEY, **settings: object
+) -> Runner:
+    """Start a runner and wait for nothing. It ends with us at the latest."""
+    ours = {"stripe_api_base": stripe_base, **_SETTINGS, **settings, "worker": worker}
     environment = {
         **os.environ,
         "DATABASE_URL": dsn,
-        "STRIPE_API_KEY": TEST_KEY,
+        "STRIPE_API_KEY": key,
         **{f"SELLER_TRANSFERS_{name.upper()}": str(setting) for name, setting in ours.items()},
     }
     command = owned_command([sys.executable, "-m", "runner", "run"], death_signal=signal.SIGKILL)
     with log_file.open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=log, cwd=REPOSITORY)
-    return Runner(str(settings["worker"]), process, log_file)
+        # Nothing is to come on stdout; what does is no line of a log, and noticed.
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=REPOSITORY
+        )
+    return Runner(worker, process, log_file)
 
 
-def _wait_until_listening(dsn: str, runner: Runner) -> None:
+def wait_until_listening(dsn: str, runner: Runner) -> None:
+    """Wait until the database shows that it listens."""
     with closing(open_database(dsn)) as db:
 
         def listens() -> bool:
             assert runner.process.poll() is None, f"{runner.worker} ended: {runner.log_file.read_text()}"
             found = db.execute(
-                "select from pg_stat_activity where application_name = %s and state = 'idle' and query like 'LISTEN%%'",
+                "select from pg_stat_activity where datname = current_database() and application_name = %s"
+                " and state = 'idle' and query like 'LISTEN%%'",
                 [f"seller-transfers listens {runner.worker}"],
             )
             return found.rowcount == 1

@@ -64,6 +64,12 @@ def request_reversal(db: Database, n: int = 1, **changes: Any) -> list[DictRow]:
     return call(db, "request_reversal", **{"p_order_id": f"order-{n}", "p_reversal_request_id": f"re_{n}", **changes})
 
 
+def request_parts(db: Database, parts: dict[str, int], request: str = "re_1", **changes: Any) -> list[DictRow]:
+    """A refund of these amounts, by transfer_key, of order-1."""
+    allocation = [{"transfer_key": key, "amount": amount} for key, amount in parts.items()]
+    return request_reversal(db, p_reversal_request_id=request, p_allocation=Jsonb(allocation), **changes)
+
+
 def refunded_transfer(db: Database, n: int = 1, **changes: Any) -> DictRow:
     """Transfer number `n`, waiting to be taken back for re_n."""
     record_transfer(db, n, **changes)
@@ -89,8 +95,23 @@ def refunded_transfers(db: Database, count: int) -> list[int]:
     ]
 
 
+def register(db: Database, worker: str) -> None:
+    """Let a worker claim that may not, or not any more; nothing else is touched, as register_runner would."""
+    may_claim = "select from marketplace.runners where worker = %(worker)s and ended_at is null"
+    if not rows(db, may_claim, worker=worker):
+        db.execute(
+            """
+            insert into marketplace.runners (worker, version, livemode) values (%s, 'test', false)
+            on conflict on constraint pk_runners do update
+            set registered_at = clock_timestamp(), ended_at = null, ended_reason = null
+            """,
+            [worker],
+        )
+
+
 def claim(db: Database, limit: int = 10, worker: str = "worker-1", lease: str = "60 s") -> list[DictRow]:
-    """The calls a worker gets when it asks for up to `limit`."""
+    """The calls a worker gets when it asks for up to `limit`; it registers if it must."""
+    register(db, worker)
     return call(db, "claim_due_reversals", p_worker=worker, p_limit=limit, p_lease=lease)
 
 
@@ -106,6 +127,16 @@ def claim_again(db: Database, transfer_id: int) -> DictRow:
     make_due(db, transfer_id)
     (leased,) = claim(db)
     return leased
+
+
+def claim_post(db: Database, transfer_id: int) -> DictRow:
+    """The next call for this row that moves money; a look-up it is told to make before finds nothing."""
+    for _ in range(3):
+        leased = claim_again(db, transfer_id)
+        if leased["action"] == "reverse":
+            return leased
+        record_one(db, nothing_found(leased))
+    raise AssertionError(f"transfer {transfer_id} is only looked up")
 
 
 def make_due(db: Database, transfer_id: int) -> None:
@@ -166,6 +197,51 @@ def timeout(leased: DictRow) -> Facts:
     return report(leased, error_message="no answer within 20 s")
 
 
+def look_up_report(
+    leased: DictRow,
+    *reversals: Facts,
+    amount: int | None = None,
+    amount_reversed: int | None = None,
+    currency: str | None = None,
+    **facts: Any,
+) -> Facts:
+    """A look-up that read everything: these reversals of a transfer of the call's own amount and currency.
+
+    What is listed live sums to what Stripe says is reversed, unless `amount_reversed` says otherwise.
+    """
+    live = sum(each["amount"] for each in reversals if each["status"] in (None, "pending", "succeeded"))
+    stripe_transfer = {
+        "id": leased["stripe_transfer_id"],
+        "object": "transfer",
+        "amount": leased["amount"] if amount is None else amount,
+        "currency": currency or leased["currency"],
+        "destination": leased["destination_account"],
+        "amount_reversed": live if amount_reversed is None else amount_reversed,
+        "metadata": {},
+    }
+    return report(leased, **{"http_status": 200, "object": stripe_transfer, "found": list(reversals), **facts})
+
+
+def nothing_found(leased: DictRow) -> Facts:
+    """A look-up that read everything, and nobody has reversed anything."""
+    return look_up_report(leased)
+
+
+def found_reversal(of: DictRow, reversal: str | None = None, **changes: Any) -> Facts:
+    """A reversal as a look-up lists it, made by `of`: a claimed call, or a row whose reversal was claimed.
+
+    Its metadata is what the database sent; of a claimed look-up, which is told none, what says whose reversal it is.
+    """
+    if "call_params" in of:
+        metadata = of["call_params"]["metadata"]
+    elif of["metadata"]:
+        metadata = of["metadata"]
+    else:
+        identity, _, generation = of["idempotency_key"].rpartition(":")
+        metadata = {"seller_transfers_identity": identity, "seller_transfers_generation": generation}
+    return reversal_object({**of, "metadata": metadata}, reversal, **changes)
+
+
 def record(db: Database, *outcomes: Facts) -> list[DictRow]:
     """What becomes of these outcomes, reported together."""
     return call(db, "record_reversal_outcomes", p_outcomes=Jsonb(list(outcomes)))
@@ -180,6 +256,17 @@ def record_one(db: Database, outcome: Facts) -> DictRow:
 def transfer(db: Database, transfer_id: int) -> DictRow:
     """The row as it stands."""
     return row(db, "select * from marketplace.seller_transfers where id = %(id)s", id=transfer_id)
+
+
+def family(db: Database, root_id: int) -> list[DictRow]:
+    """A root and its slices as they stand, oldest first."""
+    return rows(db, "select * from marketplace.seller_transfers where %(id)s in (id, root_id) order by id", id=root_id)
+
+
+def at_commit(db: Database) -> None:
+    """Ask now what the deferred constraints ask at commit."""
+    db.execute("set constraints all immediate")
+    db.execute("set constraints all deferred")
 
 
 NO_LEASE: Facts = dict.fromkeys(("lease_token", "leased_at", "lease_expires_at", "leased_by", "lease_action"))
