@@ -230,8 +230,8 @@ class Worker:
         for outcome, result in zip(outcomes, results, strict=True):
             said = {"verdict": result.verdict, "status": result.status, "result": result.result, **_facts(outcome)}
             _level(outcome, result)("outcome", **said)
-        if any(result.next_retry_at is not None for result in results):
-            self._rescheduled.set()
+        # A row may be due again sooner than was known, or another one whose transfer was under way.
+        self._rescheduled.set()
 
     async def _listen(self) -> None:
         """Pass NOTIFY on to the loop. It is a hint: without it the due time and the poll interval do."""

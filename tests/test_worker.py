@@ -19,7 +19,16 @@ from runner.settings import load_settings
 from runner.worker import Worker
 from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
 from tests.support.orders import set_delays
-from tests.support.transfers import attempts, claim, lapse_lease, refunded_transfer, refunded_transfers, transfer
+from tests.support.transfers import (
+    attempts,
+    claim,
+    lapse_lease,
+    record_transfer,
+    refunded_transfer,
+    refunded_transfers,
+    request_parts,
+    transfer,
+)
 
 NO_POLL = {"poll_seconds": 300}
 
@@ -244,6 +253,27 @@ async def test_a_lease_that_another_worker_lost_is_taken_over_in_time(dsn: str, 
 
     assert [attempt["kind"] for attempt in attempts(db, caller.calls[0].id)] == ["lost_lease", "call", "call"]
     assert [call.action for call in caller.calls] == ["look_up_reversals", "reverse"]
+
+
+async def test_a_part_is_called_for_as_soon_as_another_of_its_transfer_is_done(dsn: str, db: Database) -> None:
+    def succeeded_once(call: ReversalTask) -> Outcome:
+        done = succeeded(call)
+        assert done.object is not None
+        return replace(done, object=replace(done.object, id=f"trr_of{call.id}"))
+
+    async def called(times: int) -> None:
+        await until(lambda: len(caller.calls) == times and sleeps(db), "one part's call, and nothing else")
+
+    caller = Caller(succeeded_once, gate=asyncio.Semaphore(0))
+    record_transfer(db)
+    for n in range(2):
+        request_parts(db, {"key-1": 100 + n}, f"re_{n}")
+
+    async with working(dsn, caller, **NO_POLL):
+        for times in range(1, 5):  # a look-up and a call for each; the leases outlast this test
+            await called(times)
+            caller.gate.release()
+        await until(lambda: reversed_rows(db) == 2, "both parts are reversed")
 
 
 async def test_the_poll_finds_work_where_nobody_can_listen(
