@@ -106,9 +106,11 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             "p_order_id": "order-2",
             "p_reversal_request_id": "re_2",
             "p_reason": "refund",
+            "p_amount": None,
             "p_allocation": Jsonb([SHARE]),
         },
         {
+            "p_amount": [(1, INVALID), *[each for each in UNUSABLE_AMOUNT if each[0] is not None]],
             "p_allocation": UNUSABLE_ALLOCATION,
             "p_order_id": [*UNUSABLE_TEXT, ("order-of-nobody", "ST004")],
             "p_reversal_request_id": [

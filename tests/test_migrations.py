@@ -201,6 +201,7 @@ def test_rolling_back_a_database_in_use_stops_before_it_loses_anything(db: Datab
     transfer_id = add_transfer(db, "reversal_pending")
     record_transfer(db, 9)
     request_parts(db, {"key-9": 300}, p_order_id="order-9")
+    request_reversal(db, 9, p_reversal_request_id="re_10", p_amount=100)
     before = contents(db)
     with open_yoyo(dsn) as yoyo, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
         yoyo.roll_back_all()

@@ -8,7 +8,8 @@
 -- and keep the other from the root.
 
 create or replace function marketplace.request_reversal(
-  p_order_id text, p_reversal_request_id text, p_reason text default 'refund', p_allocation jsonb default null
+  p_order_id text, p_reversal_request_id text, p_reason text default 'refund',
+  p_amount bigint default null, p_allocation jsonb default null
 )
 returns setof marketplace.seller_transfers
 language plpgsql
@@ -16,19 +17,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_ids bigint[];
+  v_allocation jsonb := p_allocation;
   v_root record;
   v_before text;
 begin
   perform marketplace._require_reversal_request(p_order_id, p_reversal_request_id, p_reason);
   perform marketplace._require_allocation(p_allocation);
+  perform marketplace._require_amount_or_allocation(p_amount, p_allocation);
   perform marketplace._require_read_committed();
   perform marketplace._lock_order(p_order_id);
 
   v_ids := array(
     select t.id from marketplace.seller_transfers as t where t.order_id = p_order_id
     order by t.id for no key update);
-  insert into marketplace.reversal_requests (reversal_request_id, order_id, reason, is_whole)
-  values (p_reversal_request_id, p_order_id, p_reason, p_allocation is null)
+  insert into marketplace.reversal_requests (reversal_request_id, order_id, reason, is_whole, asked_amount)
+  values (p_reversal_request_id, p_order_id, p_reason, num_nulls(p_amount, p_allocation) = 2, p_amount)
   on conflict on constraint pk_reversal_requests do nothing;
   if found then
     if v_ids = '{}' then
@@ -37,17 +40,19 @@ begin
               hint = 'Check the order id; if its transfers are still to be recorded, record them first.',
               column = 'p_order_id';
     end if;
-    if p_allocation is not null then
+    if p_amount is not null then
+      v_allocation := marketplace._spread(p_order_id, p_amount);
+    elsif p_allocation is not null then
       perform marketplace._require_left(p_order_id, p_allocation);
     end if;
     v_before := marketplace._add_reason(format('%s %s requested', p_reason, p_reversal_request_id));
-    for v_root in select q.* from marketplace._requested(v_ids, p_allocation) as q order by q.id loop
+    for v_root in select q.* from marketplace._requested(v_ids, v_allocation) as q order by q.id loop
       perform marketplace._take_back_family(v_root.id, p_reversal_request_id, v_root.asked);
     end loop;
     perform marketplace._give_reason(v_before);
     perform pg_notify('seller_transfers_due', '');
   else
-    perform marketplace._require_same_request(p_order_id, p_reversal_request_id, p_reason, p_allocation);
+    perform marketplace._require_same_request(p_order_id, p_reversal_request_id, p_reason, p_amount, p_allocation);
   end if;
   return query
     select t.* from marketplace.seller_transfers as t
@@ -56,8 +61,8 @@ begin
 end
 $$;
 
-comment on function marketplace.request_reversal(text, text, text, jsonb) is
-  'Asks for an order''s money back: without p_allocation all of it, else of each transfer_key its amount, [{"transfer_key": "…", "amount": 250}], in minor units. Returns the rows this request took, as they stand; the same request again changes nothing. Raises ST004 for an order without transfers, ST005 where more is asked than is left, ST003 for an id known with other values.';
+comment on function marketplace.request_reversal(text, text, text, bigint, jsonb) is
+  'Asks for an order''s money back: all of it; or p_amount, spread over its transfers by what is left of each; or of each transfer_key its amount, [{"transfer_key": "…", "amount": 250}]. Minor units. Returns the rows this request took, as they stand; the same request again changes nothing. Raises ST004 for an order without transfers, ST005 where more is asked than is left, ST003 for an id known with other values.';
 
 create or replace function marketplace._require_reversal_request(
   p_order_id text, p_reversal_request_id text, p_reason text
@@ -88,7 +93,7 @@ comment on function marketplace._require_reversal_request(text, text, text) is
   'Raises 22004 or 22023 for the first argument of a request that cannot be meant.';
 
 create or replace function marketplace._require_same_request(
-  p_order_id text, p_reversal_request_id text, p_reason text, p_allocation jsonb
+  p_order_id text, p_reversal_request_id text, p_reason text, p_amount bigint, p_allocation jsonb
 )
 returns void
 language plpgsql
@@ -101,15 +106,17 @@ declare
 begin
   select * into strict v_known from marketplace.reversal_requests as r
   where r.reversal_request_id = p_reversal_request_id;
-  if not v_known.is_whole then
+  if not v_known.is_whole and v_known.asked_amount is null then
     select jsonb_object_agg(l.transfer_key, l.asked) into v_asked
     from marketplace.reversal_request_lines as l where l.reversal_request_id = p_reversal_request_id;
   end if;
-  if (v_known.order_id, v_known.reason) <> (p_order_id, p_reason)
+  if (v_known.order_id, v_known.reason, v_known.is_whole)
+      <> (p_order_id, p_reason, num_nulls(p_amount, p_allocation) = 2)
+    or v_known.asked_amount is distinct from p_amount
     or v_asked is distinct from (
       select jsonb_object_agg(a.transfer_key, a.asked) from marketplace._allocated(p_allocation) as a) then
     raise exception 'reversal request % is known for %, order %, with reason %',
-      p_reversal_request_id, coalesce(left(v_asked::text, 200), 'everything'), v_known.order_id, v_known.reason
+      p_reversal_request_id, coalesce(v_known.asked_amount::text, left(v_asked::text, 200), 'everything'), v_known.order_id, v_known.reason
       using errcode = 'ST003',
             hint = 'The same id is the same request. For another request pass another id.',
             schema = 'marketplace', table = 'reversal_requests', constraint = 'pk_reversal_requests';
@@ -117,5 +124,5 @@ begin
 end
 $$;
 
-comment on function marketplace._require_same_request(text, text, text, jsonb) is
-  'Raises ST003 if the request is known with another order, reason or allocation.';
+comment on function marketplace._require_same_request(text, text, text, bigint, jsonb) is
+  'Raises ST003 if the request is known with another order, reason, amount or allocation.';
