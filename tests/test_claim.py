@@ -13,9 +13,13 @@ from tests.support.transfers import (
     attempts,
     call,
     claim,
+    claim_again,
+    claimed_call,
     record,
+    record_one,
     refunded_transfer,
     refunded_transfers,
+    refusal,
     success,
     transfer,
 )
@@ -63,6 +67,21 @@ def test_a_lease_is_as_long_as_it_says_whatever_the_calendar(db: Database) -> No
     assert held["lease_expires_at"] - held["leased_at"] == timedelta(seconds=60)
 
 
+def test_a_request_is_sent_again_as_it_was_whatever_a_release_would_send(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, refusal(leased, 429, "rate_limit"))
+    db.execute("""
+        create or replace function marketplace._reversal_params(
+          p_transfer marketplace.seller_transfers, p_database_id uuid)
+        returns jsonb language sql immutable as $$ select '{"amount": 1, "metadata": {"new": "words"}}'::jsonb $$
+    """)
+
+    again = claim_again(db, leased["id"])
+
+    sent = ("action", "idempotency_key", "amount", "metadata")
+    assert [again[name] for name in sent] == [leased[name] for name in sent]
+
+
 def test_a_claim_with_an_old_snapshot_is_refused(db: Database) -> None:
     refunded_transfer(db)
     for level in ("repeatable read", "serializable"):
@@ -80,6 +99,8 @@ PLANNER_SETTINGS: list[dict[str, str]] = [
     {"enable_nestloop": "off"},
     {"enable_indexscan": "off", "enable_bitmapscan": "off"},
     {"enable_seqscan": "off", "plan_cache_mode": "force_generic_plan"},
+    # A nested loop that asks for the rows to take anew for each row of the table, if the claim lets it.
+    dict.fromkeys(("enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_sort", "enable_material"), "off"),
 ]
 
 

@@ -113,6 +113,21 @@ def test_a_lapsed_lease_is_taken_over_and_its_call_counts_as_unknown(db: Databas
     }
 
 
+def test_a_lease_token_never_comes_back_even_if_every_sequence_does(db: Database) -> None:
+    """As after a failover that loses a claim: its worker's report must not fit the next one."""
+    refunded_transfers(db, 2)
+    tokens = set()
+    for _ in range(2):
+        db.execute(
+            "select setval(c.oid, 1000) from pg_class as c"
+            " where c.relkind = 'S' and c.relnamespace = 'marketplace'::regnamespace"
+        )
+        (leased,) = claim(db, limit=1)
+        tokens.add(leased["lease_token"])
+
+    assert len(tokens) == 2
+
+
 def test_leases_lost_in_a_row_are_counted_in_a_row(db: Database) -> None:
     lost = claimed_call(db)
     for _ in range(3):

@@ -10,6 +10,7 @@ from tests.support.transfers import (
     claim_again,
     claimed_call,
     create_transfer,
+    lapse_lease,
     record_one,
     refunded_transfer,
     refusal,
@@ -87,6 +88,16 @@ def test_a_look_that_found_nothing_lasts_until_there_is_a_new_reason(db: Databas
     record_one(db, seen(claim_again(db, leased["id"])))
     record_one(db, refusal(claim_again(db, leased["id"]), 429, "rate_limit"))
     assert action(db, leased["id"]) == "reverse"
+
+
+def test_a_request_lost_with_its_worker_is_a_new_reason_to_look(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, timeout(leased))
+    record_one(db, seen(claim_again(db, leased["id"])))
+    assert action(db, leased["id"]) == "reverse"
+    lapse_lease(db, leased["id"])
+
+    assert action(db, leased["id"]) == "look_up_reversals"
 
 
 def test_throttling_takes_no_doubt_away(db: Database) -> None:

@@ -44,6 +44,20 @@ def test_proof_that_comes_late_is_looked_up_before_it_is_believed(db: Database) 
     assert claim(db)[0]["action"] == "look_up_reversals"
 
 
+def test_proof_brings_back_a_doubt_that_a_look_had_taken_away(db: Database) -> None:
+    leased = claimed_call(db)
+    lapse_lease(db, leased["id"])
+    record_one(db, report(claim_again(db, leased["id"]), http_status=500))
+    pass_time(db, leased["id"], "2 h")
+    record_one(db, seen(claim_again(db, leased["id"])))
+    assert transfer(db, leased["id"])["call_unknown"] is False
+
+    record_one(db, success(leased))
+
+    assert transfer(db, leased["id"])["call_unknown"] is True
+    assert claim(db)[0]["action"] == "look_up_reversals"
+
+
 def test_proof_for_a_row_that_another_worker_has_changes_nothing(db: Database) -> None:
     leased = claimed_call(db)
     lapse_lease(db, leased["id"])

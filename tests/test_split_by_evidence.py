@@ -97,6 +97,25 @@ def test_the_same_reversal_elsewhere_is_evidence_once(db: Database) -> None:
     ]
 
 
+def test_what_a_sibling_used_of_a_reversal_elsewhere_explains_nothing_more(db: Database) -> None:
+    record_transfer(db)  # as 1000, and 800 at Stripe
+    request_parts(db, {"key-1": 600}, "re_a")
+    (looked,) = claim(db)
+    (other,) = request_parts(db, {"key-1": 300}, "re_b")
+    db.execute("update marketplace.seller_transfers set next_retry_at = '2099-01-01' where id = %s", [other["id"]])
+    taken = foreign(looked, "trr_f", 300)
+    record_one(db, seen(looked, taken, amount=800))  # 500 are left: 100 of the 300 are used
+    (post,) = claim(db)
+    assert post["amount"] == 500
+    made = ours(db, post, "trr_1")
+    record_one(db, success(post))
+
+    second = claim_again(db, other["id"])
+
+    # Nothing is left for its 300, and the other 200 do not make up for it.
+    assert record_one(db, seen(second, taken, made, amount=800))["verdict"] == "mismatch"
+
+
 def test_no_more_is_taken_for_back_than_others_took(db: Database) -> None:
     record_transfer(db)
     request_parts(db, {"key-1": 500})
