@@ -71,6 +71,10 @@ check: setup ## Lint and type-check Python, SQL, migrations and PL/pgSQL
 	@$(call MIGRATIONS,l) | xargs -r .venv/bin/squawk --reporter gcc
 	@$(PY) -m tests.support.debian_postgres
 
+.PHONY: mutants
+mutants: setup ## Put bugs into the code, one at a time: the tests must see each (ARGS='--only no-look-up')
+	@$(PY) -m tests.mutants $(ARGS)
+
 .PHONY: bench
 bench: setup ## Run the benchmarks, one after the other
 	@for file in tests/benchmarks/bench_*.py; do \
