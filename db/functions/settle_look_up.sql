@@ -71,7 +71,8 @@ begin
   if v_is_quiet then
     p_row.call_unknown := false;
   end if;
-  p_row.next_retry_at := p_now;
+  -- Its next_retry_at stays, and with it its place in the queue: at the end of a long one its key would be too old to be
+  -- sent by the time of its turn, and it would be looked up for ever.
   if not v_is_old and not p_row.call_replayed then
     -- Whatever is still under way has this key: sent again it is the same request.
     null;
