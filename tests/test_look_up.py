@@ -12,14 +12,17 @@ from tests.support.transfers import (
     attempts,
     claim,
     claim_again,
+    claim_post,
     claimed_call,
     effect,
     lapse_lease,
     make_due,
     record_one,
+    record_transfer,
     refunded_transfer,
     refusal,
     report,
+    request_parts,
     success,
     timeout,
     transfer,
@@ -192,6 +195,14 @@ def test_one_that_is_another_rows_evidence_parks_the_row(db: Database) -> None:
     looked = claimed_look_up(db)
 
     assert record_one(db, seen(looked, ours(db, looked)))["verdict"] == "mismatch"
+
+
+def test_one_that_stripe_had_accepted_is_known_by_its_id_when_its_metadata_was_edited(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, status="pending"))
+    looked = claim_again(db, leased["id"])
+
+    assert record_one(db, seen(looked, foreign(looked, "trr_1", 1000, status="succeeded")))["status"] == "reversed"
 
 
 def test_an_accepted_one_that_is_not_listed_is_looked_for_again(db: Database) -> None:
@@ -411,6 +422,21 @@ def test_a_look_up_that_is_not_complete_changes_nothing_and_is_made_again(db: Da
 
 
 @pytest.mark.parametrize(
+    ("case", "words"),
+    [
+        ("another sum", "The list of reversals sums to 0; Stripe says that 1 is reversed."),
+        ("of an unknown status", "The transfer has no amounts, or its list of reversals has one that cannot be read"),
+    ],
+)
+def test_the_row_says_what_a_look_up_stumbled_over(db: Database, case: str, words: str) -> None:
+    looked = claimed_look_up(db)
+
+    record_one(db, INCOMPLETE[case](looked, seen(looked)))
+
+    assert transfer(db, looked["id"])["failure_message"].startswith(words)
+
+
+@pytest.mark.parametrize(
     ("status", "code", "message", "verdict"),
     [
         (500, None, "Sorry.", "unclear"),
@@ -534,6 +560,19 @@ def test_what_others_took_settles_no_row_while_a_call_of_ours_may_be_under_way(d
     pass_time(db, looked["id"], "1 hour 1 second")
     again = claim_again(db, looked["id"])
     assert record_one(db, seen(again, taken))["status"] == "reversed"
+
+
+def test_what_is_another_rows_evidence_was_not_made_elsewhere_though_its_metadata_was_edited(db: Database) -> None:
+    record_transfer(db)
+    (first,), (second,) = (request_parts(db, {"key-1": amount}, f"re_{amount}") for amount in (400, 600))
+    record_one(db, success(claim_post(db, first["id"]), "trr_a"))
+    looked = claim_again(db, second["id"])
+
+    # 100 less is left than it asks, and nobody is known who took them.
+    edited = foreign(looked, "trr_a", 400)
+    recorded = record_one(db, seen(looked, edited, amount=900))
+
+    assert recorded["verdict"] == "mismatch"
 
 
 def test_a_reversal_elsewhere_that_is_pending_is_waited_for(db: Database) -> None:

@@ -1,8 +1,9 @@
 -- What a look-up saw, and what follows from it.
 --
 -- A look-up counts only if it is complete: every page was read, and the live reversals sum to what Stripe says is
--- reversed. What is ours is told by the identity in its metadata. Where nothing of ours is found, the answer is an
--- absence as of the moment the look-up was claimed, for it may have been read at any time after that.
+-- reversed. What is ours is told by the identity in its metadata, or by its id where that is known. Where nothing of
+-- ours is found, the answer is an absence as of the moment the look-up was claimed, for it may have been read at any
+-- time after that.
 
 create or replace function marketplace._read_look_up(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
@@ -49,8 +50,13 @@ begin
         and s.reversal_request_id is not null and s.call_part is not null));
   if not v_seen.readable
     or marketplace._read_amount(p_outcome.object -> 'amount') is null
-    or marketplace._read_amount(p_outcome.object -> 'amount_reversed') is distinct from v_seen.live_sum then
-    words := 'The list of reversals does not sum to what Stripe says is reversed.';
+    or marketplace._read_amount(p_outcome.object -> 'amount_reversed') is null then
+    words := 'The transfer has no amounts, or its list of reversals has one that cannot be read or comes twice.';
+    return;
+  end if;
+  if marketplace._read_amount(p_outcome.object -> 'amount_reversed') <> v_seen.live_sum then
+    words := format('The list of reversals sums to %s; Stripe says that %s is reversed.',
+      v_seen.live_sum, p_outcome.object ->> 'amount_reversed');
     return;
   end if;
 

@@ -46,8 +46,10 @@ as $$
     select
       l.*,
       l.status in ('pending', 'succeeded') as live,
-      coalesce(l.identity = p_identity, false) as ours,
-      coalesce(l.identity <> all (p_family), true) as strange
+      -- Metadata can be edited at Stripe: by its id a reversal is known whatever became of that.
+      coalesce(l.identity = p_identity, false) or coalesce(l.id = p_row.stripe_reversal_id, false) as ours,
+      coalesce(l.identity <> all (p_family), true) and not exists (
+        select from marketplace.seller_transfers as s where s.stripe_reversal_id = l.id) as strange
     from listed as l
   )
   select
