@@ -138,6 +138,29 @@ def test_a_success_after_the_row_was_given_up_is_kept_under_a_name_of_its_own(db
     assert attempts(db, leased["id"])[-1]["disposition"] == "late"
 
 
+def test_a_late_reversal_of_another_amount_than_the_row_asks_for_is_success_too(db: Database) -> None:
+    leased = claimed_call(db)
+    lapse_lease(db, leased["id"])
+    looked = claim_again(db, leased["id"])
+    record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
+
+    assert record_one(db, success(leased, amount=999))["verdict"] == "late_success"
+
+
+def test_a_stale_one_of_another_amount_is_looked_up(db: Database) -> None:
+    leased = claimed_call(db)
+    lapse_lease(db, leased["id"])
+    looked = claim_again(db, leased["id"])
+    record_one(db, seen(looked))
+    (again,) = claim(db)
+    record_one(db, refusal(again))
+
+    recorded = record_one(db, success(leased, amount=999))
+
+    assert (recorded["result"], transfer(db, leased["id"])["call_unknown"]) == ("stale", True)
+    assert claim(db)[0]["action"] == "look_up_reversals"
+
+
 def test_a_look_up_reported_by_two_workers_is_applied_once(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, timeout(leased))

@@ -79,14 +79,17 @@ as $$
 declare
   v_read record;
   v_verdict text;
+  v_is_proof boolean;
 begin
   select * into v_read from marketplace._read_report(p_outcome, p_row, p_now);
   v_verdict := v_read.verdict;
-  if p_row.status = 'reversed' and marketplace._is_second_reversal(p_outcome, p_row) then
+  -- Also where the row asks for another amount by now: money moved.
+  v_is_proof := v_verdict in ('succeeded', 'accepted') or marketplace._is_another_reversal(p_outcome, p_row);
+  if p_row.status = 'reversed' and marketplace._is_another_reversal(p_outcome, p_row) then
     v_verdict := 'moved_twice';
-  elsif p_row.status = 'permanently_failed' and v_verdict in ('succeeded', 'accepted') then
+  elsif p_row.status = 'permanently_failed' and v_is_proof then
     v_verdict := 'late_success';
-  elsif p_row.status = 'reversal_pending' and p_row.lease_token is null and v_verdict in ('succeeded', 'accepted') then
+  elsif p_row.status = 'reversal_pending' and p_row.lease_token is null and v_is_proof then
     -- Proof that the money moved. What it proves is looked up before it is believed.
     update marketplace.seller_transfers
     set call_unknown = true, call_absent_at = null, next_retry_at = least(next_retry_at, p_now)
@@ -106,7 +109,7 @@ comment on function marketplace._keep_stale_report(
   marketplace.stripe_outcome, marketplace.seller_transfers, boolean, timestamptz
 ) is 'Keeps a report whose lease is not the row''s any more. It changes nothing but that proof of success is looked up.';
 
-create or replace function marketplace._is_second_reversal(
+create or replace function marketplace._is_another_reversal(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers
 )
 returns boolean
@@ -127,5 +130,5 @@ begin
 end
 $$;
 
-comment on function marketplace._is_second_reversal(marketplace.stripe_outcome, marketplace.seller_transfers) is
-  'True if a report proves a reversal of a row that was reversed already, by another one.';
+comment on function marketplace._is_another_reversal(marketplace.stripe_outcome, marketplace.seller_transfers) is
+  'True if a report proves a live reversal of the row''s transfer that is no row''s evidence yet.';
