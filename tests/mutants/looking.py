@@ -110,8 +110,8 @@ MUTANTS = (
         "test_look_up.py",
         (
             _LOOK,
-            "or marketplace._read_amount(p_outcome.object -> 'amount_reversed') is distinct from v_seen.live_sum then",
-            "then",
+            "if marketplace._read_amount(p_outcome.object -> 'amount_reversed') <> v_seen.live_sum then",
+            "if false then",
         ),
     ),
     mutant(
@@ -134,7 +134,7 @@ MUTANTS = (
         "anything-reversed-is-ours",
         "The platform's own partial reversal is taken for ours, and the rest is never taken back.",
         "test_look_up.py",
-        (_SEEN, "coalesce(l.identity = p_identity, false) as ours", "true as ours"),
+        (_SEEN, "coalesce(l.identity = p_identity, false) or", "true or"),
     ),
     mutant(
         "failed-reversal-adopted",

@@ -51,7 +51,7 @@ MUTANTS = (
         "test_reports.py",
         (
             _REPORTS,
-            "if p_row.status = 'reversed' and marketplace._is_second_reversal(p_outcome, p_row) then",
+            "if p_row.status = 'reversed' and marketplace._is_another_reversal(p_outcome, p_row) then",
             "if false then",
         ),
     ),
@@ -59,7 +59,7 @@ MUTANTS = (
         "late-success-not-said",
         "A row was given up and its money has moved after all; nobody hears of it.",
         "test_reports.py",
-        (_REPORTS, "elsif p_row.status = 'permanently_failed' and v_verdict in", "elsif false and v_verdict in"),
+        (_REPORTS, "elsif p_row.status = 'permanently_failed' and v_is_proof then", "elsif false then"),
     ),
     mutant(
         "other-action-reported",
