@@ -10,7 +10,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, value
-from tests.support.transfers import claim, lapse_lease, nothing_found, record_one, record_transfer, request_reversal
+from tests.support.transfers import claim, lapse_lease, record_one, record_transfer, request_reversal, timeout
 from tests.support.two_sessions import SECONDS, Stage
 
 pytest_plugins = ("tests.support.stage",)
@@ -60,7 +60,7 @@ def test_two_claims_at_once_get_one_of_them_together(stage: Stage, slices: tuple
 def test_a_report_on_one_frees_the_other_when_it_is_committed(stage: Stage, slices: tuple[int, int]) -> None:
     (leased,) = claim(stage.first, worker="worker-1")
     with stage.first.transaction():
-        record_one(stage.first, nothing_found(leased))
+        record_one(stage.first, timeout(leased))
         assert claimed(stage.second) == []
 
     assert claimed(stage.second) == [slices[1]]
