@@ -469,8 +469,12 @@ def test_a_look_up_refused_for_its_key_pauses_the_calls_and_leaves_the_row(db: D
     assert claim(db) == []
 
 
-def test_a_transfer_that_a_look_up_does_not_find_ends_the_row(db: Database) -> None:
+def test_a_transfer_that_a_look_up_does_not_find_ends_the_row_once_no_call_can_be_under_way(db: Database) -> None:
     looked = claimed_look_up(db)
+    missing = refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'")
+    assert record_one(db, missing)["verdict"] == "unclear"
+    pass_time(db, looked["id"], "2 h")
+    looked = claim_again(db, looked["id"])
 
     record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
 
@@ -480,6 +484,45 @@ def test_a_transfer_that_a_look_up_does_not_find_ends_the_row(db: Database) -> N
         "resource_missing",
         False,
     )
+
+
+def test_a_transfer_that_stripe_has_known_does_not_vanish(db: Database) -> None:
+    looked = claimed_look_up(db)
+    record_one(db, seen(looked))
+    (leased,) = claim(db)
+
+    _, changed, _ = effect(db, refusal(leased, 404, "resource_missing", "No such transfer: 'tr_1'"))
+
+    assert attempts(db, looked["id"])[-1]["verdict"] == "configuration"
+    assert "status" not in changed
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_a_list_adds_up_whether_stripe_counts_what_is_pending_or_not(db: Database, is_counted: bool) -> None:
+    looked = claimed_look_up(db)
+    listed = [foreign(looked, "trr_f", 300), foreign(looked, "trr_g", 100, status="pending")]
+
+    recorded = record_one(db, seen(looked, *listed, amount=1400, amount_reversed=400 if is_counted else 300))
+
+    assert recorded["verdict"] == "absent"
+
+
+def test_what_is_pending_is_not_left_whether_stripe_counts_it_or_not(db: Database) -> None:
+    looked = claimed_look_up(db)
+    listed = [foreign(looked, "trr_g", 100, status="pending")]
+
+    assert record_one(db, seen(looked, *listed, amount=1099, amount_reversed=0))["verdict"] == "unclear"
+
+
+def test_a_transfer_to_another_account_parks_the_row_before_money_moves(db: Database) -> None:
+    looked = claimed_look_up(db)
+
+    outcome = seen(looked)
+    outcome["object"]["destination"] = "acct_9"
+    record_one(db, outcome)
+
+    parked = transfer(db, looked["id"])["parked_reason"]
+    assert parked == "mismatch: at Stripe the transfer is to acct_9, here to acct_1: is it the right one?"
 
 
 def test_a_look_up_that_was_not_made_gives_its_lease_back_and_changes_nothing(db: Database) -> None:

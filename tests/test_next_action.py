@@ -159,6 +159,23 @@ def claim_look(db: Database, transfer_id: int) -> dict[str, object]:
     return {"id": row["id"], "action": row["lease_action"], "lease_token": row["lease_token"]}
 
 
+def test_nothing_is_given_up_while_what_was_lost_may_arrive(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, refusal(leased, 400, "balance_insufficient"))
+    db.execute("update marketplace.seller_transfers set waiting_since = waiting_since - interval '46 days'")
+    fail_over(db, "10 min")
+    record_one(db, seen(claim_again(db, leased["id"])))
+
+    assert record_one(db, refusal(claim(db)[0], 400, "balance_insufficient"))["status"] == "reversal_pending"
+
+
+def test_a_runner_sleeps_while_no_call_may_be_made(db: Database) -> None:
+    refunded_transfer(db)
+    fail_over(db)
+    (due,) = call(db, "next_due_in")
+    assert 110 < due["next_due_in"].total_seconds() <= 120
+
+
 def test_quiet_counts_from_the_end_of_a_lost_lease(db: Database) -> None:
     leased = claimed_call(db)
     db.execute(

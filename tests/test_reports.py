@@ -129,6 +129,8 @@ def test_another_rows_reversal_is_no_second_one(db: Database) -> None:
 def test_a_success_after_the_row_was_given_up_is_kept_under_a_name_of_its_own(db: Database) -> None:
     leased = claimed_call(db)
     lapse_lease(db, leased["id"])
+    record_one(db, timeout(claim_again(db, leased["id"])))
+    pass_time(db, leased["id"], "2 h")
     looked = claim_again(db, leased["id"])
     record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
 
@@ -141,6 +143,8 @@ def test_a_success_after_the_row_was_given_up_is_kept_under_a_name_of_its_own(db
 def test_a_late_reversal_of_another_amount_than_the_row_asks_for_is_success_too(db: Database) -> None:
     leased = claimed_call(db)
     lapse_lease(db, leased["id"])
+    record_one(db, timeout(claim_again(db, leased["id"])))
+    pass_time(db, leased["id"], "2 h")
     looked = claim_again(db, leased["id"])
     record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
 

@@ -35,6 +35,7 @@ INDEXES = (
     "idx_seller_transfers_family",
     "idx_seller_transfers_order",
     "idx_seller_transfers_parked",
+    "idx_transfer_attempts_alarming",
     "idx_seller_transfers_pending",
     "idx_seller_transfers_retry",
     "idx_seller_transfers_reversal_pending",

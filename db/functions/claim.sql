@@ -33,7 +33,7 @@ begin
   if v_control.paused_by is not null and coalesce(v_control.probe_at > v_now, true) then
     return;
   end if;
-  if v_now < v_control.look_up_first_since + 2 * p_lease then
+  if v_now < v_control.look_up_first_since + greatest(2 * p_lease, marketplace._silence()) then
     -- Leases that a lost history gave out may still be live.
     return;
   end if;

@@ -24,8 +24,11 @@ begin
   if p_outcome.http_status not between 200 and 299 or p_outcome.http_status is null then
     verdict := marketplace.classify_stripe_outcome(
       p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
-    if verdict = 'not_found' and p_row.stripe_reversal_id is not null then
-      -- Stripe holds a reversal of a transfer that it does not know: rather the key is wrong.
+    if verdict = 'not_found' and (
+      p_row.stripe_reversal_id is not null
+      or (p_row.call_unknown and p_row.leased_at < marketplace._quiet_from(p_row))
+    ) then
+      -- Stripe holds a reversal, or may be making one, of a transfer that it does not know: rather the key is wrong.
       verdict := 'unclear';
     end if;
     return;
@@ -54,7 +57,9 @@ begin
     words := 'The transfer has no amounts, or its list of reversals has one that cannot be read or comes twice.';
     return;
   end if;
-  if marketplace._read_amount(p_outcome.object -> 'amount_reversed') <> v_seen.live_sum then
+  -- Whether Stripe counts what is pending is not documented.
+  if marketplace._read_amount(p_outcome.object -> 'amount_reversed')
+    not in (v_seen.live_sum, v_seen.live_sum - v_seen.pending_sum) then
     words := format('The list of reversals sums to %s; Stripe says that %s is reversed.',
       v_seen.live_sum, p_outcome.object ->> 'amount_reversed');
     return;
@@ -86,7 +91,8 @@ begin
     words := 'Stripe accepted the reversal and could not make it: the seller''s balance did not cover it.';
   else
     select * into verdict, elsewhere, words
-    from marketplace._read_rest(p_row, p_outcome.object, v_seen.foreign_sum, v_seen.foreign_pending, v_seen.foreign_words);
+    from marketplace._read_rest(
+      p_row, p_outcome.object, v_seen.live_sum, v_seen.foreign_sum, v_seen.foreign_pending, v_seen.foreign_words);
     if verdict = 'already_reversed' and p_row.call_unknown and p_row.leased_at < marketplace._quiet_from(p_row) then
       -- A request of ours may still be under way, and the other reversal may fail before it arrives.
       verdict := 'unclear';
@@ -100,21 +106,25 @@ comment on function marketplace._read_look_up(
 ) is 'Verdict on a look-up: what it found of this row''s (reversal_id), how much of the row was reversed elsewhere, in words for a person.';
 
 create or replace function marketplace._read_rest(
-  p_row marketplace.seller_transfers, p_transfer jsonb, p_foreign_sum bigint, p_foreign_pending boolean,
-  p_foreign_words text, out verdict text, out elsewhere bigint, out words text
+  p_row marketplace.seller_transfers, p_transfer jsonb, p_live_sum bigint, p_foreign_sum bigint,
+  p_foreign_pending boolean, p_foreign_words text, out verdict text, out elsewhere bigint, out words text
 )
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_left bigint := marketplace._read_amount(p_transfer -> 'amount') - marketplace._read_amount(p_transfer -> 'amount_reversed');
+  v_left bigint := marketplace._read_amount(p_transfer -> 'amount') - p_live_sum;
   v_used bigint;
 begin
   if p_transfer ->> 'currency' is distinct from p_row.currency then
     verdict := 'mismatch';
     words := format('mismatch: at Stripe the transfer is in %s, here in %s',
       coalesce(left(p_transfer ->> 'currency', 20), 'no currency'), p_row.currency);
+  elsif p_transfer ->> 'destination' <> p_row.destination_account then
+    verdict := 'mismatch';
+    words := format('mismatch: at Stripe the transfer is to %s, here to %s: is it the right one?',
+      left(p_transfer ->> 'destination', 255), p_row.destination_account);
   elsif v_left >= p_row.amount then
     verdict := 'absent';
   elsif p_foreign_pending then
@@ -140,5 +150,5 @@ end
 $$;
 
 comment on function marketplace._read_rest(
-  marketplace.seller_transfers, jsonb, bigint, boolean, text
+  marketplace.seller_transfers, jsonb, bigint, bigint, boolean, text
 ) is 'Verdict on a look-up that found nothing of the row''s own: absent if enough is left to take, already_reversed if others took it.';

@@ -36,6 +36,38 @@ $$;
 comment on function marketplace._must_look(marketplace.seller_transfers, marketplace.stripe_control, timestamptz) is
   'True if the row''s next call is a look-up and not a request that moves money.';
 
+create or replace function marketplace._silence()
+returns interval
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return interval '2 minutes';
+end
+$$;
+
+comment on function marketplace._silence() is
+  'How long no call is made after look_up_first, at least: two leases of the usual length.';
+
+create or replace function marketplace._may_give_up(p_now timestamptz)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What a lost history sent may still arrive.
+  return coalesce(
+    p_now >= (select c.look_up_first_since from marketplace.stripe_control as c)
+      + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown'),
+    true);
+end
+$$;
+
+comment on function marketplace._may_give_up(timestamptz) is
+  'False for as long after look_up_first as a request may be under way that this database does not know of.';
+
 create or replace function marketplace._is_whole(p_row marketplace.seller_transfers)
 returns boolean
 language plpgsql

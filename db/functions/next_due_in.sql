@@ -40,7 +40,9 @@ begin
   if v_due is null then
     return null;
   end if;
-  return greatest(v_due, v_control.probe_at, marketplace._next_token_at(v_control, v_now)) - v_now;
+  return greatest(
+    v_due, v_control.probe_at, v_control.look_up_first_since + marketplace._silence(),
+    marketplace._next_token_at(v_control, v_now)) - v_now;
 end
 $$;
 

@@ -111,7 +111,10 @@ begin
     probe_at = null, probe_count = 0,
     proven_at = case when v_answer.is_proof then p_now else proven_at end,
     proven_by = case when v_answer.is_proof then v_answer.transfer_id else proven_by end
-  where paused_by = 'verdict';
+  where paused_by = 'verdict' and probe_at is not null;
+  if not found then
+    return;
+  end if;
   insert into marketplace.stripe_control_log (change, reason)
   values ('resumed by answer', format('the trial call for transfer %s was answered: %s', v_answer.transfer_id, v_answer.verdict));
   perform pg_notify('seller_transfers_due', '');

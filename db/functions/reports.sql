@@ -63,6 +63,13 @@ begin
     select r.* into verdict, reversal_id, elsewhere, words
     from marketplace._read_look_up(p_outcome, p_row, p_now) as r;
   end if;
+  if verdict = 'not_found' and p_row.stripe_reversal_id is null and exists (
+    select from marketplace.transfer_attempts as a
+    where a.transfer_id = p_row.id and a.http_status between 200 and 299
+  ) then
+    -- Transfers do not vanish: where Stripe has known it, the key is another one now.
+    verdict := 'configuration';
+  end if;
 end
 $$;
 

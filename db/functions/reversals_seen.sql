@@ -18,7 +18,7 @@ comment on function marketplace._read_amount(jsonb) is 'The amount in minor unit
 
 create or replace function marketplace._reversals_seen(
   p_found jsonb, p_row marketplace.seller_transfers, p_identity text, p_family text[],
-  out readable boolean, out live_sum bigint,
+  out readable boolean, out live_sum bigint, out pending_sum bigint,
   out ours_live bigint, out ours_id text, out ours_ids text, out ours_fits boolean, out ours_pending boolean,
   out ours_words text, out failed_id text, out failed_ids text[],
   out foreign_sum bigint, out foreign_pending boolean, out foreign_words text
@@ -55,6 +55,7 @@ as $$
   select
     coalesce(bool_and(t.readable), true) and count(*) = count(distinct t.id),
     coalesce(sum(t.amount) filter (where t.live), 0)::bigint,
+    coalesce(sum(t.amount) filter (where t.status = 'pending'), 0)::bigint,
     count(*) filter (where t.ours and t.live),
     min(t.id) filter (where t.ours and t.live),
     left(string_agg(t.id, ', ' order by t.id) filter (where t.ours and t.live), 500),

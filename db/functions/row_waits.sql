@@ -51,7 +51,7 @@ declare
 begin
   p_row.stripe_reversal_id := null;
   p_row.waiting_since := coalesce(p_row.waiting_since, p_now);
-  if p_now - p_row.waiting_since >= v_max_age then
+  if p_now - p_row.waiting_since >= v_max_age and marketplace._may_give_up(p_now) then
     return marketplace._give_up_row(p_row, 'insufficient_balance', format(
       'The seller''s balance has not covered it for %s. %s', v_max_age, p_message));
   end if;

@@ -104,7 +104,7 @@ as $$
   select 'index missing', 'marketplace.' || w.index, null, 'Run the migration that builds it again.'
   from (values
     ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
-    ('idx_seller_transfers_parked'),
+    ('idx_seller_transfers_parked'), ('idx_transfer_attempts_alarming'),
     ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
     ('idx_seller_transfers_order')
   ) as w (index)

@@ -48,7 +48,7 @@ begin
     when 'transient', 'already_reversed' then
       -- Both are refusals. The second one says that the money is back: whose doing that was, a look-up tells.
       v_row.retry_count := p_row.retry_count + 1;
-      if v_row.retry_count > v_max_retries then
+      if v_row.retry_count > v_max_retries and marketplace._may_give_up(p_now) then
         v_row := marketplace._give_up_row(v_row, v_row.failure_code, format(
           'Stripe refused it %s times. %s', v_row.retry_count, v_message));
       else

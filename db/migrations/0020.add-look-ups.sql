@@ -14,6 +14,14 @@ where
   and streak_verdict in ('insufficient_balance', 'accepted')
   and waiting_since is null;
 
+-- What was parked because nobody could follow it can be followed now.
+update marketplace.seller_transfers
+set parked_reason = null
+where
+  status = 'reversal_pending'
+  and parked_reason like 'accepted: Stripe has held %'
+  and stripe_reversal_id is not null;
+
 comment on column marketplace.seller_transfers.call_absent_at is
   'When the look-up was claimed that found nothing of this row''s at Stripe; null while there is a reason to look (again): a request of unknown outcome, a new key.';
 comment on column marketplace.seller_transfers.waiting_since is

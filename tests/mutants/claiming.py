@@ -146,7 +146,7 @@ MUTANTS = (
             "where a.lease_token",
         ),
         (_PAUSE, "\n    and a.started_at > c.paused_at", ""),
-        (_PAUSE, "else proven_by end\n  where paused_by = 'verdict';", "else proven_by end;"),
+        (_PAUSE, "else proven_by end\n  where paused_by = 'verdict' and probe_at is not null;", "else proven_by end;"),
     ),
     mutant(
         "answer-from-before-the-pause-lifts-it",

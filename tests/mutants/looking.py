@@ -62,7 +62,7 @@ MUTANTS = (
         "leases-of-lost-history-ignored",
         "After a failover rows are claimed while workers of the lost history still make their calls.",
         "test_next_action.py",
-        (_CLAIM, "if v_now < v_control.look_up_first_since + 2 * p_lease then", "if false then"),
+        (_CLAIM, "if v_now < v_control.look_up_first_since + greatest(", "if v_now < v_now - greatest("),
     ),
     mutant(
         "failover-forgotten-by-quiet",
@@ -110,8 +110,8 @@ MUTANTS = (
         "test_look_up.py",
         (
             _LOOK,
-            "if marketplace._read_amount(p_outcome.object -> 'amount_reversed') <> v_seen.live_sum then",
-            "if false then",
+            "not in (v_seen.live_sum, v_seen.live_sum - v_seen.pending_sum) then",
+            "< 0 then",
         ),
     ),
     mutant(
@@ -247,7 +247,7 @@ MUTANTS = (
         "held-row-given-up-on-404",
         "With a wrong key a row is given up while Stripe holds a reversal for it, which is made later.",
         "test_settle.py test_look_up.py",
-        (_LOOK, "if verdict = 'not_found' and p_row.stripe_reversal_id is not null then", "if false then"),
+        (_LOOK, "      p_row.stripe_reversal_id is not null\n      or (", "      ("),
     ),
     mutant(
         "refused-look-up-ends-the-row",

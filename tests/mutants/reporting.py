@@ -199,7 +199,7 @@ MUTANTS = (
         "no-end-of-retries",
         "A request that Stripe always refuses is made for ever, and nobody learns that the money stays away.",
         "test_look_up.py",
-        (_SETTLE, "if v_row.retry_count > v_max_retries then", "if false then"),
+        (_SETTLE, "if v_row.retry_count > v_max_retries and", "if false and"),
     ),
     mutant(
         "45-days-restarting",
