@@ -28,6 +28,9 @@ begin
       change in ('paused by person', 'paused by verdict', 'resumed by person', 'resumed by answer')
     );
   comment on constraint chk_control_change_is_known on marketplace.stripe_control_log is 'See change.';
+  comment on table marketplace.stripe_control_log is 'Append-only: when calls were paused and resumed, by whom and why.';
+  comment on column marketplace.stripe_control_log.change is 'What happened to the calls.';
+  comment on column marketplace.stripe_control_log.reason is 'Why, in words.';
 end
 $$;
 

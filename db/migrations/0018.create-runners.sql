@@ -79,6 +79,11 @@ $$;
 comment on constraint chk_pin_is_whole on marketplace.stripe_control is
   'A mode has a moment from which it counts, an account has a mode and is an account''s id.';
 comment on constraint chk_control_change_is_known on marketplace.stripe_control_log is 'See change.';
+comment on table marketplace.stripe_control_log is
+  'Append-only: when calls were paused and resumed, slowed down and set free, whose account was pinned; by whom and why.';
+comment on column marketplace.stripe_control_log.change is
+  'What happened, and whether it was a person''s word, a verdict or an answer of Stripe''s.';
+comment on column marketplace.stripe_control_log.reason is 'Why, in words; of a rate and an account, also which.';
 
 -- With another account every transfer would be one that Stripe does not know.
 create or replace trigger _100_refuse_repinning

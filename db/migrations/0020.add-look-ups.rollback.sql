@@ -17,6 +17,13 @@ begin
     drop column if exists waiting_since;
   comment on column marketplace.seller_transfers.call_last_sent_at is 'When the last request that may have reached Stripe was claimed.';
   comment on column marketplace.seller_transfers.call_replayed is 'The last answer was a replay of one that Stripe had stored for the key.';
+  comment on column marketplace.seller_transfers.streak_since is 'When this row of equal verdicts began: delays grow with streak, budgets by age count from here.';
+  comment on column marketplace.seller_transfers.lease_action is 'What the worker was told to do.';
+  comment on column marketplace.retry_policy.verdict is 'The verdict. configuration: the time between trial calls while calls are paused by verdict.';
+  comment on column marketplace.retry_policy.max_age is 'insufficient_balance only: how long a row waits for the seller''s balance before it is permanently_failed.';
+  comment on column marketplace.transfer_attempts.action is 'What the worker was told to do.';
+  comment on column marketplace.transfer_attempts.stripe_object_id is 'Id of the object in the answer.';
+  comment on column marketplace.transfer_attempts.verdict is 'What was concluded: see the README; not_sent and the unknown of a lost lease as well.';
   alter table marketplace.retry_policy
     drop constraint if exists chk_quiet_fits_its_verdict,
     drop column if exists quiet,

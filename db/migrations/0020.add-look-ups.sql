@@ -28,6 +28,10 @@ comment on column marketplace.seller_transfers.waiting_since is
   'Since when the seller''s balance has not covered the reversal: what the 45 days count from.';
 comment on column marketplace.seller_transfers.call_last_sent_at is
   'The latest moment at which the last request may have left us: when its answer was reported, or when the lease ran out under which nobody reported.';
+comment on column marketplace.seller_transfers.streak_since is
+  'When this row of equal verdicts began: delays grow with it. What a budget by age counts from is waiting_since.';
+comment on column marketplace.seller_transfers.lease_action is
+  'What the worker was told to do: reverse, which may move money, or look_up_reversals, which does not.';
 comment on column marketplace.seller_transfers.call_replayed is
   'Stripe replays a server error for this key: the key can bring nothing else any more, so it is only looked up.';
 
@@ -61,6 +65,10 @@ comment on column marketplace.retry_policy.quiet is
   'unknown only: how long after the last request that may have left us nothing of it can arrive at Stripe any more. A look-up claimed later than that, and finding nothing, is knowledge.';
 comment on column marketplace.retry_policy.key_max_age is
   'unknown only: how old an idempotency key may be when it is sent; Stripe may forget it after 24 hours and a lease lasts up to one.';
+comment on column marketplace.retry_policy.verdict is
+  'The verdict. configuration: the time between trial calls while calls are paused by verdict. transient: already_reversed too, but for the first look. unknown: look-ups that were lost or unclear, too.';
+comment on column marketplace.retry_policy.max_age is
+  'insufficient_balance only: how long a row waits for the seller''s balance (waiting_since), reversals that Stripe holds included, before it is permanently_failed.';
 comment on constraint chk_quiet_fits_its_verdict on marketplace.retry_policy is
   'Both for unknown, none for the others; no key is sent that Stripe may have forgotten.';
 
@@ -73,6 +81,11 @@ comment on column marketplace.stripe_control.look_up_first_since is
 alter table marketplace.transfer_attempts
 add column if not exists found_count integer;
 
+comment on column marketplace.transfer_attempts.action is 'What the worker was told to do: reverse or look_up_reversals.';
+comment on column marketplace.transfer_attempts.stripe_object_id is
+  'Id of the reversal in the answer, or of the one that a look-up found to be this row''s.';
+comment on column marketplace.transfer_attempts.verdict is
+  'What was concluded, in the words of the README''s tables; a lost lease is unknown, or unclear if it was a look-up''s. Not in those: not_sent, and late_success for a success after the row was given up.';
 comment on column marketplace.transfer_attempts.found_count is
   'Look-ups only: how many reversals of the transfer were listed; null if the list was not complete.';
 

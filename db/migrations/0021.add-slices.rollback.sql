@@ -20,6 +20,7 @@ begin
     drop column if exists split_from,
     drop column if exists root_id;
   alter table marketplace.reversal_requests drop column if exists is_whole;
+  comment on table marketplace.reversal_requests is 'One row per cause of a reversal: a refund (re_…), a dispute (dp_…) or an operator''s own id. It stands for transfers of the order that are recorded later, too.';
   alter table marketplace.currencies drop column if exists quantum;
   comment on column marketplace.seller_transfers.transfer_key is 'The app''s own dedupe key: the same key is the same transfer.';
   comment on column marketplace.seller_transfers.original_amount is 'The amount first asked for, in minor units; never changes.';

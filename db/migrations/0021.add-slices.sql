@@ -117,6 +117,8 @@ comment on constraint chk_quantum_is_a_power_of_ten on marketplace.currencies is
 alter table marketplace.reversal_requests
 add column if not exists is_whole boolean not null default true;
 
+comment on table marketplace.reversal_requests is
+  'One row per cause of a reversal: a refund (re_…), a dispute (dp_…) or an operator''s own id. One for everything stands for transfers of the order that are recorded later, too.';
 comment on column marketplace.reversal_requests.is_whole is
   'True: for everything of the order, transfers recorded later included. False: for what its lines ask, and nothing else.';
 comment on column marketplace.reversal_request_lines.transfer_id is 'The transfer: the root of its family.';
