@@ -13,6 +13,11 @@ def money(amount: int, exponent: int) -> str:
     return f"{Decimal(amount).scaleb(-exponent):,.{exponent}f}"
 
 
+def _plain(number: Decimal) -> str:
+    """A number without zeros at its end."""
+    return f"{number.normalize():f}"
+
+
 async def show_status(database: Database) -> bool:
     """Print all there is to say; true if nothing needs a person's attention. Raises DatabaseUnavailable."""
     # Lines are not folded, so that what is meant to be copied or searched stays whole.
@@ -74,8 +79,11 @@ def print_health(console: Console, health: QueueHealth) -> None:
             markup=False,
         )
         if health.probe_at is not None:
-            console.print(f"The next trial call may be made at {health.probe_at:%H:%M:%S %Z}.")
-        console.print("To end the pause: select * from marketplace.resume_stripe_calls(p_reason => '…');")
+            console.print(
+                f"The next trial call may be made at {health.probe_at:%H:%M:%S %Z}; the pause ends by itself with the"
+                " first one that Stripe does not refuse so."
+            )
+        console.print("To end the pause now: select * from marketplace.resume_stripe_calls(p_reason => '…');")
 
 
 def print_reasons(console: Console, reasons: list[OpenReason]) -> None:
@@ -86,7 +94,8 @@ def print_reasons(console: Console, reasons: list[OpenReason]) -> None:
         console.print(f"  {person}{found.transfers} {found.reason}{since}: {found.meaning}", markup=False)
     if any(found.needs_a_person for found in reasons):
         console.print(
-            "Which rows: select id, parked_reason from marketplace.seller_transfers where parked_reason is not null;"
+            "Which rows: select id, parked_reason from marketplace.seller_transfers where parked_reason is not null;\n"
+            "What to do about them: the README, under 'Looking around with psql'."
         )
 
 
@@ -96,13 +105,14 @@ def print_budget(console: Console, budget: RateBudget) -> None:
         console.print("Stripe calls: as many as the runners can make; no rate is set.")
         return
     console.print(
-        f"Stripe calls: at most {budget.rate.normalize():f} a second by all runners together, {budget.burst} at once;"
-        f" now {budget.rate_now or 0:.3g} a second"
+        f"Stripe calls: at most {_plain(budget.rate)} a second by all runners together, {budget.burst} at once;"
+        f" now {_plain(round(budget.rate_now or budget.rate, 2))} a second"
     )
     if budget.turned_down_at is not None:
+        is_back = budget.rate_now is not None and budget.rate_now >= budget.rate
         console.print(
-            f"The rate was turned down at {budget.turned_down_at:%Y-%m-%d %H:%M:%S %Z},"
-            f" {budget.turned_down_reason}; it grows back within a minute.",
+            f"The rate was {'last ' if is_back else ''}turned down at {budget.turned_down_at:%Y-%m-%d %H:%M:%S %Z},"
+            f" {budget.turned_down_reason}; it {'has grown back since' if is_back else 'grows back within a minute'}.",
             markup=False,
         )
 

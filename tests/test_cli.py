@@ -300,7 +300,37 @@ def test_status_of_a_paused_database_says_why_and_how_to_go_on(dsn: str, db: Dat
     assert result.exit_code == 0
     shown = " ".join(result.stdout.split())
     assert "by person: the [bold]bank[/bold] is asking" in shown
-    assert "To end the pause: select * from marketplace.resume_stripe_calls(p_reason => '…');" in shown
+    assert "To end the pause now: select * from marketplace.resume_stripe_calls(p_reason => '…');" in shown
+
+
+def test_status_of_a_pause_by_verdict_says_that_it_may_end_by_itself(dsn: str, db: Database) -> None:
+    rows(db, "select marketplace._pause_by_verdict('Expired API Key', now() + interval '1 minute', now())")
+
+    result = command("status", DATABASE_URL=dsn)
+
+    assert result.exit_code == 1
+    shown = " ".join(result.stdout.split())
+    assert "by verdict: Expired API Key" in shown
+    assert "; the pause ends by itself with the first one that Stripe does not refuse so." in shown
+    assert "To end the pause now: select * from marketplace.resume_stripe_calls(" in shown
+
+
+def test_status_with_a_parked_row_is_1_and_says_where_to_look(
+    dsn: str, db: Database, simulator: SimulatorClient
+) -> None:
+    pay_sellers(db, simulator, "a")
+    refund(db, "a")
+    db.execute(
+        "update marketplace.seller_transfers set parked_reason = 'moved_twice: trr_[b]1[/b], trr_2'"
+        " where status = 'reversal_pending'"
+    )
+
+    result = command("status", DATABASE_URL=dsn)
+
+    assert result.exit_code == 1
+    assert "  NEEDS A PERSON: 1 moved_twice (since " in result.stdout
+    assert ": Two reversals were made for one: give one back by a transfer." in result.stdout
+    assert "where parked_reason is not null;\nWhat to do about them: the README, under " in result.stdout
 
 
 def test_status_shows_the_rate_and_the_runners(dsn: str, db: Database) -> None:
@@ -325,6 +355,11 @@ def test_status_shows_the_rate_and_the_runners(dsn: str, db: Database) -> None:
     assert "at most 20 a second by all runners together, 5 at once; now 1" in shown.stdout
     assert "The rate was turned down at " in shown.stdout
     assert ", from 20 to 10 calls a second: Stripe said so; it grows back within a minute." in shown.stdout
+    db.execute("update marketplace.stripe_control set cut_at = cut_at - interval '1 day'")
+    grown = command("status", DATABASE_URL=dsn)
+    assert "5 at once; now 20 a second" in grown.stdout
+    assert "The rate was last turned down at " in grown.stdout
+    assert ": Stripe said so; it has grown back since." in grown.stdout
     assert "runner [b]lue (1.0, acct_1Own, test mode): last seen " in shown.stdout
     assert "runner green (1.0, account not known, test mode): last seen " in shown.stdout
     assert shown.stdout.count("may not claim since ") == 1

@@ -96,6 +96,20 @@ def test_a_second_reversal_of_a_row_that_was_done_is_there(db: Database) -> None
     assert reasons(db) == {"moved_twice": (True, 1)}
 
 
+def test_a_success_after_a_row_was_given_up_is_there_and_its_attempt_names_the_reversal(db: Database) -> None:
+    leased = claimed_call(db)
+    lapse_lease(db, leased["id"])
+    looked = claim_again(db, leased["id"])
+    record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
+    record_one(db, success(leased, "trr_late"))
+
+    assert reasons(db) == {"late_success": (True, 1)}
+    (attempt,) = db.execute(
+        "select transfer_id, stripe_object_id from marketplace.transfer_attempts where verdict = 'late_success'"
+    ).fetchall()
+    assert (attempt["transfer_id"], attempt["stripe_object_id"]) == (leased["id"], "trr_late")
+
+
 def test_a_pending_reversal_made_elsewhere_is_told_in_the_rows_own_words(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, refusal(leased))

@@ -66,12 +66,15 @@ select
     when 'transient' then 'Stripe refused it: tried again, given up after the retries in retry_policy.'
     when 'already_reversed' then 'Stripe says it is reversed already: looked up to see by whom.'
     when 'configuration' then case when r.is_parked
-      then 'Stripe refuses the account''s key for this seller only: see why in parked_reason.'
+      then 'Stripe refuses the key for this transfer only: parked_reason says why; mend that at Stripe.'
       else 'Stripe refuses the key or the account: nothing is spent, tried again when calls go on.' end
-    when 'conflict' then 'Stripe knows the key with other parameters: see in parked_reason what else used it.'
-    when 'mismatch' then 'Stripe has something else than was asked for: compare with parked_reason.'
-    when 'moved_twice' then 'Two reversals were made for one: give one of them back to the seller by a transfer.'
-    when 'late_success' then 'Reversed at Stripe after the row was given up: see its transfer_attempts.'
+    when 'conflict' then
+      'Stripe knows the key with other parameters: look for transfer_attempts.idempotency_key in Stripe''s logs.'
+    when 'mismatch' then 'Stripe has something else than was asked for: compare what parked_reason says with the row.'
+    when 'moved_twice' then
+      'Two reversals were made for one: give one back by a transfer. Of ended rows: transfer_attempts, this verdict.'
+    when 'late_success' then
+      'Reversed at Stripe after the row was given up: the seller has paid. Which: transfer_attempts, this verdict.'
     else 'Waits for a person: see parked_reason.'
   end as meaning
 from reasons as r;
