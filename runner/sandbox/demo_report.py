@@ -126,7 +126,10 @@ class Report:
             counts = sorted({calls[end.stripe_transfer_id or ""] for end in mine})
             spread = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             table.add_row(story, f"{len(mine):,}", spread, ", ".join(sorted({end.status for end in mine})))
-        table.caption = "Calls as the simulator counts them. Those in flight with a killed runner are made again."
+        table.caption = (
+            "Requests to reverse, as the simulator counts them; look-ups are not among them. What became of one\n"
+            "without an answer, a killed runner's too, was looked up before anything was sent again."
+        )
         self._print(table)
 
     def show_books(self, rows: Sequence[Row], entries: Sequence[LedgerEntry]) -> None:
@@ -172,7 +175,7 @@ class Report:
             "-- how the work stands\nselect * from marketplace.queue_health \\gx",
             "-- where the money stands\nselect * from marketplace.transfer_totals order by currency, status;",
             f"-- what Stripe was asked about row {row_id}{why}, and what it said\n"
-            "select kind, worker, http_status, replayed, verdict, error_message\n"
+            "select kind, action, worker, http_status, verdict, error_message\n"
             f"from marketplace.transfer_attempts where transfer_id = {row_id} order by id;",
             "-- how that row got where it is\n"
             "select logged_at, from_status, to_status, reason\n"
