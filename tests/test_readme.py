@@ -8,7 +8,19 @@ import psycopg.errors
 from psycopg.rows import DictRow
 
 from runner.settings import Settings
+from tests.support.databases import Database
+from tests.support.look_ups import foreign, ours, pass_time, seen
 from tests.support.readme import README, with_generated_parts
+from tests.support.transfers import (
+    claim,
+    claim_again,
+    claimed_call,
+    record_one,
+    refusal,
+    success,
+    timeout,
+    transfer,
+)
 
 DB = Path(__file__).resolve().parents[1] / "db"
 TEXT = README.read_text("utf-8")
@@ -79,6 +91,50 @@ def test_every_sql_block_runs_as_it_stands(db: psycopg.Connection[DictRow]) -> N
         (None, 839, "reversal_pending", None),
         (None, 161, "permanently_failed", "refunded_before_transfer"),
     ]
+
+
+def triage(db: Database, comment: str, transfer_id: int) -> None:
+    """Run the statement under this comment, for a row."""
+    [statement] = re.findall(rf"^-- {comment}.*\n([^;]*;)", TEXT, re.MULTILINE)
+    assert db.execute(statement.replace("where id = 1 ", f"where id = {transfer_id} ").encode()).rowcount == 1
+
+
+def test_a_row_parked_for_moving_twice_can_be_ended_by_hand(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, timeout(leased))
+    looked = claim_again(db, leased["id"])
+    record_one(db, seen(looked, ours(db, looked, "trr_a"), ours(db, looked, "trr_b"), amount=2000))
+
+    triage(db, "Or end it yourself", leased["id"])
+
+    row = transfer(db, leased["id"])
+    assert (row["status"], row["stripe_reversal_id"]) == ("reversed", "trr_1PgdA2B7WZ01zgkWc5Yt0LmE")
+    assert (row["parked_reason"], row["failure_code"], row["call_unknown"]) == (None, None, False)
+
+
+def test_a_row_parked_for_a_mismatch_is_looked_up_when_it_is_tried_again(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, amount=1))
+
+    triage(db, "After you have looked at Stripe", leased["id"])
+
+    (looked,) = claim(db)
+    assert looked["action"] == "look_up_reversals"
+    assert record_one(db, seen(looked, foreign(looked, "trr_f", 1), amount=1001))["verdict"] == "absent"
+
+
+def test_a_row_parked_for_a_conflict_takes_a_new_key_once_the_old_one_is_20_hours_old(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, refusal(leased, 400, error_type="idempotency_error"))
+    pass_time(db, leased["id"], "20 hours 1 second")
+
+    triage(db, "After you have looked at Stripe", leased["id"])
+
+    (looked,) = claim(db)
+    assert looked["action"] == "look_up_reversals"
+    record_one(db, seen(looked))
+    (again,) = claim(db)
+    assert again["idempotency_key"] == leased["idempotency_key"][:-1] + "2"
 
 
 def test_every_setting_is_in_the_table_with_its_default() -> None:
