@@ -127,8 +127,8 @@ class Report:
             spread = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
             table.add_row(story, f"{len(mine):,}", spread, ", ".join(sorted({end.status for end in mine})))
         table.caption = (
-            "Requests to reverse, as the simulator counts them; look-ups are not among them. What became of one\n"
-            "without an answer, a killed runner's too, was looked up before anything was sent again."
+            "Requests to reverse, as the simulator counts them; look-ups are not among them."
+            " What became of those in flight with a killed runner was looked up before anything was sent again."
         )
         self._print(table)
 
