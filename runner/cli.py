@@ -1,4 +1,7 @@
-"""The command `seller-transfers`. Every way to fail is one clear line and an exit code of its own."""
+"""The command `seller-transfers`. Every way to fail is one clear line and an exit code of its own.
+
+What only one command needs is imported there: Stripe's library and yoyo take as long as all the rest.
+"""
 
 import asyncio
 import os
@@ -16,10 +19,7 @@ import structlog
 from runner.account import KeyRefused
 from runner.clean import remember_secret, safe_text
 from runner.database import Database, DatabaseUnavailable, SchemaUnusable, WrongAccount
-from runner.gateway import Gateway
 from runner.log import configure_logging
-from runner.migrate import MigrationRefused
-from runner.migrate import migrate as migrate_database
 from runner.schema import own_release
 from runner.settings import BadSettings, Settings, load_settings
 from runner.status import show_status
@@ -57,6 +57,9 @@ def migrate() -> None:
     Applies what migrations are pending, then loads all functions. Needs a role that may create in the database and in
     schema public; the README says what a runner's role needs.
     """
+    from runner.migrate import MigrationRefused
+    from runner.migrate import migrate as migrate_database
+
     settings = _settings(need_stripe=False)
     try:
         migrated = migrate_database(settings.database_url.get_secret_value(), click.echo)
@@ -129,6 +132,8 @@ async def _serve(settings: Settings) -> None:
         await database.require_release(own_release())
     finally:
         await database.close()
+    from runner.gateway import Gateway
+
     async with Gateway(
         settings.stripe_api_key.get_secret_value(),
         settings.stripe_api_base,
