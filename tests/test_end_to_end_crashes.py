@@ -242,7 +242,7 @@ def test_a_database_that_crashes_and_comes_back_is_waited_for_and_nothing_is_dou
 
                 assert statuses(db, "a", "b", "c", "d", "e", "f") == ["reversed"] * 6
                 assert value(db, "select count(*) from marketplace.transfer_attempts where kind <> 'call'") == 0
-            assert runner.log("reporting fails")
+            assert runner.log("listening fails")
             runner.send(signal.SIGTERM)
             assert runner.exit_code() == 0
     assert len(simulator.ledger(kind="reversal")) == 6

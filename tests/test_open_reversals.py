@@ -6,7 +6,7 @@ import pytest
 from psycopg.rows import DictRow
 
 from tests.support.databases import Database
-from tests.support.look_ups import foreign, ours, seen
+from tests.support.look_ups import foreign, ours, pass_time, seen
 from tests.support.transfers import (
     Facts,
     call,
@@ -99,6 +99,8 @@ def test_a_second_reversal_of_a_row_that_was_done_is_there(db: Database) -> None
 def test_a_success_after_a_row_was_given_up_is_there_and_its_attempt_names_the_reversal(db: Database) -> None:
     leased = claimed_call(db)
     lapse_lease(db, leased["id"])
+    record_one(db, timeout(claim_again(db, leased["id"])))
+    pass_time(db, leased["id"], "2 h")
     looked = claim_again(db, leased["id"])
     record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
     record_one(db, success(leased, "trr_late"))

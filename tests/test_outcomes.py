@@ -9,6 +9,7 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, value
+from tests.support.look_ups import pass_time
 from tests.support.transfers import (
     attempts,
     call,
@@ -175,8 +176,9 @@ def test_the_outcome_of_a_lost_lease_is_judged_by_what_was_asked_even_after_a_ne
 def test_an_outcome_after_the_end_is_kept_as_late(db: Database) -> None:
     lost = claimed_call(db)
     lapse_lease(db, lost["id"])
-    (taken,) = claim(db)
-    record_one(db, refusal(taken, 404, "resource_missing"))
+    record_one(db, timeout(claim(db)[0]))
+    pass_time(db, lost["id"], "2 h")
+    record_one(db, refusal(claim(db)[0], 404, "resource_missing"))
     before = transfer(db, lost["id"])
 
     late = record_one(db, success(lost))
