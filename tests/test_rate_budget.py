@@ -445,7 +445,7 @@ def test_the_view_says_why_and_when_the_rate_was_turned_down(db: Database) -> No
 def test_two_claims_at_once_from_one_bucket_get_no_more_than_there_is(connect: Connect) -> None:
     first, second = connect(), impatient(connect)
     refunded_transfers(first, 20)
-    standing(first, 5)
+    standing(first, 5, rate=0.1)  # none comes in while the second waits, however long that takes
     with ThreadPoolExecutor(max_workers=1) as pool:
         with first.transaction():
             mine = claim(first, limit=3)
