@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 
@@ -24,6 +25,9 @@ from runner.sandbox.owned_process import end_with_parent
 from runner.sandbox.simulator import SimulatorClient, simulator_process
 from tests.support.databases import SETTINGS, Connect, Database, ServerAddress, open_database
 from tests.support.migrations import migrate_database
+
+# For `--hypothesis-profile=long`: see tests/test_state_machine.py.
+settings.register_profile("long")
 
 _NOT_FOR_TESTS = ("DATABASE_URL", "STRIPE_", "SELLER_TRANSFERS_", "PG")
 
