@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from runner.clean import clean_text, safe_text
@@ -14,6 +15,7 @@ _CURRENCY = re.compile(r"[a-z]{3}")
 _BIGINT_MAX = 2**63 - 1
 MESSAGE_LIMIT = 1000
 _METADATA_KEYS = 50  # as many as Stripe keeps
+_GROUP_LIMIT = 255
 _OUR_METADATA = "seller_transfers_"
 
 
@@ -58,7 +60,7 @@ class StripeCall(Protocol):
 
     @property
     def source_charge(self) -> str | None:
-        """`ch_…` or `py_…`."""
+        """`ch_…` or `py_…`: whose money a send is made from."""
 
     @property
     def transfer_group(self) -> str | None:
@@ -71,6 +73,10 @@ class StripeCall(Protocol):
     @property
     def metadata(self) -> Mapping[str, str] | None:
         """What Stripe is to keep beside the object; null for a look-up."""
+
+    @property
+    def created_after(self) -> datetime | None:
+        """What is older need not be looked at: for the look-up of a send, null for everything else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +92,8 @@ class StripeObject:
     destination: str | None = None
     metadata: dict[str, str] | None = None
     amount_reversed: int | None = None
+    transfer_group: str | None = None
+    source_transaction: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,8 @@ class Outcome:
     words what came instead, and `http_status` is there if that much did.
 
     A look-up takes several requests. `sent` is true as soon as one of them may have left; status, error and request id
-    are those of the last one made. `object` and `found` are there only together: if everything was read to its end.
+    are those of the last one made. `found` is there only if everything was read to its end: with the transfer as
+    `object` where its reversals were looked for, with none where transfers were.
     """
 
     id: int
@@ -115,7 +124,7 @@ class Outcome:
     found: tuple[StripeObject, ...] | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Give the shape that `record_reversal_outcomes` takes: every key there, absent values None."""
+        """Give the shape that the database takes: every key there, absent values None."""
         return asdict(self)
 
 
@@ -167,6 +176,8 @@ def read_transfer(answer: Mapping[str, object]) -> StripeObject:
         destination=None if answer.get("destination") is None else _text(answer, "destination"),
         metadata=_metadata(answer),
         amount_reversed=_integer(answer, "amount_reversed"),
+        transfer_group=_group(answer),
+        source_transaction=None if answer.get("source_transaction") is None else _text(answer, "source_transaction"),
     )
 
 
@@ -190,6 +201,14 @@ def _text(answer: Mapping[str, object], field: str, pattern: re.Pattern[str] = _
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise UnreadableObject(f"{field} is {value!r:.60}")
     return value
+
+
+def _group(answer: Mapping[str, object]) -> str | None:
+    value = answer.get("transfer_group")
+    if value is not None and not isinstance(value, str):
+        raise UnreadableObject(f"transfer_group is {value!r:.60}")
+    # Cleaned, unlike an id: it may be any text, and what others wrote there must not hide the rest of a list.
+    return None if value is None else clean_text(value, _GROUP_LIMIT)
 
 
 def _integer(answer: Mapping[str, object], field: str) -> int:

@@ -105,6 +105,8 @@ async def test_an_outcome_has_every_key_of_its_shape() -> None:
             "destination": None,
             "metadata": {"order": "17"},
             "amount_reversed": None,
+            "transfer_group": None,
+            "source_transaction": None,
         },
         "found": None,
     }

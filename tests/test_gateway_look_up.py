@@ -101,7 +101,8 @@ async def test_an_outcome_of_a_look_up_has_every_key_of_its_shape(sandbox: Sandb
 
     assert isinstance(outcome.pop("duration_ms"), int)
     assert outcome.pop("stripe_request_id").startswith("req_")
-    nothing_else: dict[str, Any] = {"status": None, "transfer": None, "destination": None, "amount_reversed": None}
+    fields = ("status", "transfer", "destination", "amount_reversed", "transfer_group", "source_transaction")
+    nothing_else: dict[str, Any] = dict.fromkeys(fields)
     assert outcome == {
         "id": 7,
         "action": "look_up_reversals",
