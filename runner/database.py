@@ -55,7 +55,7 @@ class SchemaUnusable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ReversalTask:
+class StripeTask:
     """One leased call: what to do, exactly what to send, and until when. Amounts in minor units."""
 
     id: int
@@ -71,6 +71,7 @@ class ReversalTask:
     transfer_group: str | None
     idempotency_key: str = field(repr=False)
     metadata: dict[str, str] | None = field(repr=False)
+    created_after: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,8 @@ class _Claimed:
     transfer_group: str | None
     idempotency_key: str
     metadata: dict[str, str] | None
+    # Of transfers to be sent only; a claim of reversals has no such column.
+    created_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ class Database:
         )
         return rows[0]
 
-    async def claim_due_reversals(self, worker: str, limit: int, lease: timedelta) -> list[ReversalTask]:
+    async def claim_due_reversals(self, worker: str, limit: int, lease: timedelta) -> list[StripeTask]:
         """Lease up to `limit` due rows. A lease is counted from before the claim was sent: it ends here first.
 
         Raises NotRegistered.
@@ -229,7 +232,7 @@ class Database:
             (worker, limit, lease),
         )
         return [
-            ReversalTask(
+            StripeTask(
                 id=row.id,
                 action=row.action,
                 lease_token=str(row.lease_token),
@@ -243,6 +246,7 @@ class Database:
                 transfer_group=row.transfer_group,
                 idempotency_key=row.idempotency_key,
                 metadata=row.metadata,
+                created_after=row.created_after,
             )
             for row in claimed
         ]

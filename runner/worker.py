@@ -20,8 +20,8 @@ from runner.database import (
     DatabaseUnavailable,
     NotRegistered,
     RecordedOutcome,
-    ReversalTask,
     RowsLocked,
+    StripeTask,
     listen,
 )
 from runner.outcome import Outcome
@@ -47,7 +47,7 @@ _log = structlog.get_logger()
 class Performer(AccountChecker, Protocol):
     """What makes the calls: runner.gateway.Gateway."""
 
-    async def perform(self, call: ReversalTask) -> Outcome:
+    async def perform(self, call: StripeTask) -> Outcome:
         """Make one call and return its outcome; never raises but for cancellation."""
 
 
@@ -152,7 +152,7 @@ class Worker:
             seconds = min(seconds, due.total_seconds())
         await _first_of(self._notified, self._rescheduled, self._stopping, seconds=seconds)
 
-    def _start(self, task: ReversalTask) -> None:
+    def _start(self, task: StripeTask) -> None:
         call = asyncio.create_task(self._call(task))
         self._calls.add(call)
         call.add_done_callback(self._end)
@@ -161,7 +161,7 @@ class Worker:
         self._calls.discard(call)
         self._slot_freed.set()
 
-    async def _call(self, task: ReversalTask) -> None:
+    async def _call(self, task: StripeTask) -> None:
         """Make one call; the slot is free again when its outcome is in the database."""
         outcome = await self._performer.perform(task)
         recorded = asyncio.Event()

@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from runner.account import Account, KeyRefused, StripeUnreachable
-from runner.database import ReversalTask, SchemaUnusable, WrongAccount
+from runner.database import SchemaUnusable, StripeTask, WrongAccount
 from runner.outcome import Outcome, StripeObject, not_sent
 from runner.settings import load_settings
 from runner.worker import Worker
@@ -33,7 +33,7 @@ from tests.support.transfers import (
 NO_POLL = {"poll_seconds": 300}
 
 
-def succeeded(call: ReversalTask) -> Outcome:
+def succeeded(call: StripeTask) -> Outcome:
     """Stripe did as it was asked."""
     assert call.stripe_transfer_id is not None
     reversal = StripeObject(
@@ -46,17 +46,17 @@ def succeeded(call: ReversalTask) -> Outcome:
     return _outcome(call, http_status=200, object=reversal)
 
 
-def locked(call: ReversalTask) -> Outcome:
+def locked(call: StripeTask) -> Outcome:
     """Stripe said to come back later."""
     return _outcome(call, http_status=429, error_type="invalid_request_error", error_code="lock_timeout")
 
 
-def key_refused(call: ReversalTask) -> Outcome:
+def key_refused(call: StripeTask) -> Outcome:
     """Stripe does not take the key any more."""
     return _outcome(call, http_status=401, error_type="invalid_request_error", error_message="Expired API Key")
 
 
-def found_nothing(call: ReversalTask) -> Outcome:
+def found_nothing(call: StripeTask) -> Outcome:
     """Stripe has the transfer, and no reversal of it."""
     assert call.stripe_transfer_id is not None
     looked = StripeObject(
@@ -65,12 +65,12 @@ def found_nothing(call: ReversalTask) -> Outcome:
     return _outcome(call, http_status=200, object=looked, found=())
 
 
-def _outcome(call: ReversalTask, **facts: object) -> Outcome:
+def _outcome(call: StripeTask, **facts: object) -> Outcome:
     frame = Outcome(id=call.id, action=call.action, lease_token=call.lease_token, sent=True)
     return replace(frame, **facts)  # type: ignore[arg-type]  # each fact is of its own type
 
 
-Answer = Callable[[ReversalTask], Outcome]
+Answer = Callable[[StripeTask], Outcome]
 ACCOUNT = Account("acct_1", livemode=False)
 
 
@@ -81,7 +81,7 @@ class Caller:
     answer: Answer = succeeded
     first_answers: list[Answer] = field(default_factory=list)
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(10**6))
-    calls: list[ReversalTask] = field(default_factory=list)
+    calls: list[StripeTask] = field(default_factory=list)
     called_at: list[float] = field(default_factory=list)
     under_way: int = 0
     most_under_way: int = 0
@@ -100,7 +100,7 @@ class Caller:
             raise found
         return found
 
-    async def perform(self, call: ReversalTask) -> Outcome:
+    async def perform(self, call: StripeTask) -> Outcome:
         self.calls.append(call)
         self.called_at.append(time.monotonic())
         self.under_way += 1
@@ -256,7 +256,7 @@ async def test_a_lease_that_another_worker_lost_is_taken_over_in_time(dsn: str, 
 
 
 async def test_a_part_is_called_for_as_soon_as_another_of_its_transfer_is_done(dsn: str, db: Database) -> None:
-    def succeeded_once(call: ReversalTask) -> Outcome:
+    def succeeded_once(call: StripeTask) -> Outcome:
         done = succeeded(call)
         assert done.object is not None
         return replace(done, object=replace(done.object, id=f"trr_of{call.id}"))
@@ -382,7 +382,7 @@ async def test_a_call_that_was_not_made_is_not_tried_again_at_once(dsn: str, db:
 
 
 async def test_a_report_that_is_refused_takes_no_other_with_it(dsn: str, db: Database) -> None:
-    def garbled(call: ReversalTask) -> Outcome:
+    def garbled(call: StripeTask) -> Outcome:
         return replace(succeeded(call), lease_token="not a uuid")
 
     caller = Caller(gate=asyncio.Semaphore(0), first_answers=[succeeded, succeeded, garbled, succeeded])

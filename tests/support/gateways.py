@@ -1,6 +1,7 @@
 """Gateways for tests, calls for them to make, and what an outcome looks like of which nothing is known."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from runner.clock import boottime_seconds
@@ -27,6 +28,7 @@ class Call:
     transfer_group: str | None = None
     idempotency_key: str = "reversal:db:tr_1Pgc7B:re_1:0:1"
     metadata: dict[str, str] | None = field(default_factory=lambda: {"order": "17", "row": "7"})
+    created_after: datetime | None = None
 
 
 def gateway_to(base: str, *, slots: int = 4, deadline: float = 5.0, key: str = KEY, **options: Any) -> Gateway:
