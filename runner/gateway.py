@@ -1,12 +1,8 @@
 """Makes the Stripe calls that the database hands out, through Stripe's SDK, and reports what came of them.
 
-The only module that knows the SDK. It decides nothing: an outcome holds facts, and whatever goes wrong, in
-whichever way, is an outcome too.
+The only module that knows the SDK. Which calls there are, and what they must bring, is known to runner.calls.
 """
 
-import asyncio
-import re
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -14,34 +10,19 @@ from typing import Any, Self
 import stripe
 import structlog
 from stripe import AIOHTTPClient, StripeClient
-from stripe.params import TransferReversalListParams
+from stripe.params import TransferCreateParams, TransferListParams, TransferReversalListParams
 
 from runner.account import Account, KeyRefused, StripeUnreachable
-from runner.clean import safe_text
+from runner.calls import ACCOUNT_ID, Calls
 from runner.clock import boottime_seconds
-from runner.look_up import PAGE_SIZE, LookUp
-from runner.outcome import (
-    MESSAGE_LIMIT,
-    Outcome,
-    StripeCall,
-    StripeObject,
-    UnreadableObject,
-    message,
-    not_sent,
-    read_reversal,
-)
+from runner.look_up import PAGE_SIZE
+from runner.outcome import Outcome, StripeCall, message
 from runner.stripe_http import Exchange, NoAnswer, NothingSent, StripeHttp, proxy_of_the_environment
 
 # Otherwise the SDK tells Stripe how long requests take, and keeps a file in the home folder.
 stripe.enable_telemetry = False
 
 _log = structlog.get_logger()
-
-_TRANSFER_ID = re.compile(r"tr_[A-Za-z0-9]{1,250}")
-_ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{1,250}")
-_IDEMPOTENCY_KEY_LIMIT = 255
-_CODE_LIMIT = 100
-_STOPPED = "the runner was stopped before Stripe answered"
 
 
 class _LeasedClient(AIOHTTPClient):
@@ -58,6 +39,65 @@ class _LeasedClient(AIOHTTPClient):
         # The exchange has what came. Of a page of a hundred the SDK would make objects for 50 ms, while nothing else
         # runs, and nobody would look at them.
         return b"{}", status, kept
+
+
+class _Requests:
+    """The requests that calls are made of, through the SDK.
+
+    Not in the SDK's own way through pages: it takes an empty one for the last, whatever `has_more` says.
+    """
+
+    def __init__(self, client: StripeClient) -> None:
+        self._transfers = client.v1.transfers
+
+    def create_reversal(
+        self, transfer_id: str, *, amount: int, metadata: Mapping[str, str], idempotency_key: str
+    ) -> Awaitable[object]:
+        return self._transfers.reversals.create_async(
+            transfer_id, {"amount": amount, "metadata": dict(metadata)}, {"idempotency_key": idempotency_key}
+        )
+
+    def create_transfer(
+        self,
+        *,
+        amount: int,
+        currency: str,
+        destination: str,
+        source_charge: str | None,
+        transfer_group: str | None,
+        metadata: Mapping[str, str],
+        idempotency_key: str,
+    ) -> Awaitable[object]:
+        params: TransferCreateParams = {
+            "amount": amount,
+            "currency": currency,
+            "destination": destination,
+            "metadata": dict(metadata),
+        }
+        if source_charge is not None:
+            params["source_transaction"] = source_charge
+        if transfer_group is not None:
+            params["transfer_group"] = transfer_group
+        return self._transfers.create_async(params, {"idempotency_key": idempotency_key})
+
+    def get_transfer(self, transfer_id: str) -> Awaitable[object]:
+        return self._transfers.retrieve_async(transfer_id)
+
+    def list_reversals(self, transfer_id: str, after: str | None) -> Awaitable[object]:
+        params: TransferReversalListParams = {"limit": PAGE_SIZE}
+        if after is not None:
+            params["starting_after"] = after
+        return self._transfers.reversals.list_async(transfer_id, params)
+
+    def list_transfers(self, destination: str, created_from: int, after: str | None) -> Awaitable[object]:
+        params: TransferListParams = {
+            "limit": PAGE_SIZE,
+            "destination": destination,
+            "created": {"gte": created_from},
+        }
+        if after is not None:
+            params["starting_after"] = after
+        return self._transfers.list_async(params)
 
 
 class Gateway:
@@ -88,10 +128,7 @@ class Gateway:
             proxy=None if api_base else proxy_of_the_environment(stripe.DEFAULT_API_BASE),
         )
         self._client: StripeClient
-        self._actions: dict[str, Callable[[StripeCall], Awaitable[Outcome]]] = {
-            "reverse": self._reverse,
-            "look_up_reversals": self._look_up_reversals,
-        }
+        self._calls: Calls
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -100,6 +137,9 @@ class Gateway:
             base_addresses={"api": self._api_base},
             max_network_retries=0,
             http_client=_LeasedClient(self._http),
+        )
+        self._calls = Calls(
+            _Requests(self._client), self._ask, deadline_seconds=self._call_deadline_seconds, clock=self._clock
         )
         return self
 
@@ -120,9 +160,9 @@ class Gateway:
         balance, no_balance = await self._look(lambda: self._client.v1.balance.retrieve_async())
         if account is None and balance is None:
             raise KeyRefused(f"Stripe refuses the key: {no_account} {no_balance}")
-        account_id = None if account is None else _matching(account.get("id"), _ACCOUNT_ID)
+        account_id = None if account is None else account.get("id")
         livemode = "k_live_" in self._api_key if balance is None else balance.get("livemode")
-        if not isinstance(livemode, bool) or (account is not None and account_id is None):
+        if not isinstance(livemode, bool) or (account is not None and not _is_account(account_id)):
             raise StripeUnreachable("what answers in Stripe's place does not say whose key this is")
         return Account(account_id, livemode)
 
@@ -133,67 +173,7 @@ class Gateway:
         have left, not sent if it cannot have. So this wants a task of its own. (A task cancelled before its
         first step does not get here: `not_sent` is what to report then.)
         """
-        action = self._actions.get(call.action)
-        if action is None:
-            _log.error("action unknown", row=call.id, action=call.action)
-            return not_sent(call, f"this version of the runner does not know the action {call.action!r}")
-        return await action(call)
-
-    async def _reverse(self, call: StripeCall) -> Outcome:
-        # The SDK would make a URL of any id, and a key of its own where it is given an empty one.
-        transfer_id = _matching(call.stripe_transfer_id, _TRANSFER_ID)
-        if transfer_id is None:
-            return _unfit(call, "stripe_transfer_id")
-        if call.amount <= 0:
-            return _unfit(call, "amount")
-        if not _is_header_text(call.idempotency_key):
-            return _unfit(call, "idempotency_key")
-        metadata = call.metadata
-        if not metadata:  # nothing could find that reversal again
-            return _unfit(call, "metadata")
-        exchange = Exchange(lease_ends=call.lease_ends, clock=self._clock)
-        started = time.monotonic()
-        try:
-            trouble = await self._ask(
-                exchange,
-                lambda: self._client.v1.transfers.reversals.create_async(
-                    transfer_id,
-                    {"amount": call.amount, "metadata": dict(metadata)},
-                    {"idempotency_key": call.idempotency_key},
-                ),
-            )
-        except asyncio.CancelledError:
-            trouble = _STOPPED
-        reversal: StripeObject | None = None
-        if exchange.object is not None:
-            try:
-                reversal = read_reversal(exchange.object)
-            except UnreadableObject as flaw:
-                trouble = f"HTTP {exchange.http_status}, but the object cannot be used: {flaw}"
-        return _outcome(call, exchange, started, trouble, exchange.sent, reversal)
-
-    async def _look_up_reversals(self, call: StripeCall) -> Outcome:
-        transfer_id = _matching(call.stripe_transfer_id, _TRANSFER_ID)
-        if transfer_id is None:
-            return _unfit(call, "stripe_transfer_id")
-        transfers = self._client.v1.transfers
-        look_up = LookUp(
-            self._ask, deadline_seconds=self._call_deadline_seconds, lease_ends=call.lease_ends, clock=self._clock
-        )
-        transfer, reversals, trouble = None, None, None
-        started = time.monotonic()
-        try:
-            # Not the SDK's own way through pages: it takes an empty one for the last, whatever `has_more` says.
-            transfer, reversals = await look_up.reversals(
-                transfer_id,
-                page=lambda after: transfers.reversals.list_async(transfer_id, _page_after(after)),
-                transfer=lambda: transfers.retrieve_async(transfer_id),
-            )
-        except NoAnswer as reason:
-            trouble = str(reason)
-        except asyncio.CancelledError:
-            trouble = _STOPPED
-        return _outcome(call, look_up.exchange, started, trouble, look_up.sent, transfer, reversals)
+        return await self._calls.perform(call)
 
     async def _look(self, request: Callable[[], Awaitable[object]]) -> tuple[dict[str, Any] | None, str]:
         """Give the object asked for; or None, and Stripe's words, if the key may not see it."""
@@ -225,57 +205,5 @@ class Gateway:
         return None
 
 
-def _outcome(
-    call: StripeCall,
-    exchange: Exchange,
-    started: float,
-    trouble: str | None,
-    sent: bool,
-    object_: StripeObject | None,
-    found: tuple[StripeObject, ...] | None = None,
-) -> Outcome:
-    """Put together what is known, with the words of Stripe's if it refused, or else the trouble there was."""
-    error = exchange.error or {}
-    if exchange.error is not None:
-        trouble = error.get("message")
-    return Outcome(
-        id=call.id,
-        action=call.action,
-        lease_token=call.lease_token,
-        sent=sent,
-        http_status=exchange.http_status,
-        error_type=_text(error.get("type"), _CODE_LIMIT),
-        error_code=_text(error.get("code"), _CODE_LIMIT),
-        error_message=_text(trouble, MESSAGE_LIMIT),
-        stripe_request_id=exchange.request_id,
-        replayed=exchange.replayed,
-        duration_ms=round((time.monotonic() - started) * 1000),
-        object=object_,
-        found=found,
-    )
-
-
-def _page_after(last_id: str | None) -> TransferReversalListParams:
-    params: TransferReversalListParams = {"limit": PAGE_SIZE}
-    if last_id is not None:
-        params["starting_after"] = last_id
-    return params
-
-
-def _unfit(call: StripeCall, field: str) -> Outcome:
-    """Report a call that the database should not have handed out and that cannot be made safely."""
-    value = getattr(call, field)
-    _log.error("call unfit", row=call.id, field=field, value=value)
-    return not_sent(call, f"no call can be made with the {field} {value!r:.60}")
-
-
-def _text(value: object, limit: int) -> str | None:
-    return safe_text(value, limit) if isinstance(value, str) else None
-
-
-def _matching(value: object, pattern: re.Pattern[str]) -> str | None:
-    return value if isinstance(value, str) and pattern.fullmatch(value) else None
-
-
-def _is_header_text(key: str) -> bool:
-    return key.isprintable() and key == key.strip() and 0 < len(key) <= _IDEMPOTENCY_KEY_LIMIT
+def _is_account(value: object) -> bool:
+    return isinstance(value, str) and ACCOUNT_ID.fullmatch(value) is not None
