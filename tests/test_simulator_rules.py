@@ -39,6 +39,7 @@ def reverse(
         ({"metadata": {"order": "18"}}, False),
         ({"metadata": {"order": "17", "more": "x"}}, False),
         ({"transfer": "tr_other"}, False),
+        ({"destination": SELLER}, False),
         ({"method": "POST", "amount": 100, "metadata": {"order": "18"}}, False),
     ],
 )
@@ -47,6 +48,31 @@ def test_a_rule_is_for_the_requests_that_fit_all_of_its_match(
 ) -> None:
     simulator.add_fault("error", match=match, status=418)
     assert reverse(simulator, transfer, order="17").status == (418 if hit else 200)
+
+
+@pytest.mark.parametrize(
+    ("match", "hit"),
+    [
+        ({"path": "^/v1/transfers$"}, "send and list"),
+        ({"destination": SELLER}, "send and list"),
+        ({"destination": SELLER, "method": "POST"}, "send"),
+        ({"destination": SELLER, "method": "GET"}, "list"),
+        ({"destination": "acct_1Other"}, ""),
+        ({"amount": 100, "metadata": {"order": "17"}, "idempotency_key": "^transfer:"}, "send"),
+    ],
+)
+def test_a_rule_can_be_for_sends_or_for_their_list(
+    simulator: SimulatorClient, match: dict[str, object], hit: str
+) -> None:
+    simulator.create_account(SELLER)
+    simulator.fund(100, "usd")
+    simulator.add_fault("error", match=match, status=418, times=None)
+    params = {"amount": 100, "currency": "usd", "destination": SELLER, "metadata[order]": "17"}
+
+    sent = simulator.stripe("POST", "/v1/transfers", params, idempotency_key="transfer:1").status
+    listed = simulator.stripe("GET", "/v1/transfers", {"destination": SELLER}).status
+
+    assert (sent, listed) == (418 if "send" in hit else 200, 418 if "list" in hit else 200)
 
 
 def test_rules_are_applied_as_often_as_they_say_and_the_first_that_fits_wins(

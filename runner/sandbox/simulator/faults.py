@@ -40,6 +40,7 @@ class Match(BaseModel):
     path: re.Pattern[str] | None = None
     idempotency_key: re.Pattern[str] | None = None
     transfer: str | None = None
+    destination: str | None = None
     amount: int | None = None
     metadata: dict[str, str] = {}
 
@@ -52,6 +53,7 @@ class Match(BaseModel):
             and (self.path is None or self.path.search(call.path) is not None)
             and (self.idempotency_key is None or self.idempotency_key.search(call.idempotency_key or "") is not None)
             and self.transfer in (None, call.transfer)
+            and self.destination in (None, call.params.get("destination"))
             and (self.amount is None or call.params.get("amount") == str(self.amount))
             and all(given.get(key) == value for key, value in self.metadata.items())
         )
