@@ -2,14 +2,12 @@
 
 import asyncio
 import gzip
-import json
 import shutil
 import socket
 import ssl
 import subprocess
 import warnings
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from runner.gateway import Gateway
 from runner.outcome import UnreadableObject, not_sent, read_reversal
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
 from runner.stripe_http import Exchange, NoAnswer, NothingSent, StripeHttp
-from tests.support.gateways import KEY, TOKEN, Call, assert_nothing_is_known, gateway_to
+from tests.support.gateways import KEY, TOKEN, Call, answering, assert_nothing_is_known, gateway_to, outcome_of
 from tests.support.raw_http import Answer, RawRequest, always, hang, hang_half_way, http, raw_server
 
 REVERSAL = {
@@ -44,26 +42,6 @@ REVERSAL = {
 }
 ACCOUNT = {"id": "acct_1PgafT", "object": "account"}
 BALANCE = {"object": "balance", "livemode": False}
-
-
-@asynccontextmanager
-async def answering(answer: Answer, **options: Any) -> AsyncIterator[tuple[Gateway, list[RawRequest]]]:
-    """Give a gateway to a server with this answer, and the list of what reaches the server."""
-    async with raw_server(answer) as server, gateway_to(server.base, **options) as gateway:
-        yield gateway, server.requests
-
-
-async def outcome_of(answer: Answer, **options: Any) -> dict[str, Any]:
-    """Make one call; whatever the answer, it must be made once and reported as sent, cleanly, and as JSON."""
-    async with answering(answer, **options) as (gateway, requests):
-        with structlog.testing.capture_logs() as logged:
-            outcome = (await gateway.perform(Call())).as_json()
-        assert len(requests) == 1
-    assert logged == []  # whatever comes from outside is an outcome and nothing else
-    assert outcome["sent"] is True
-    assert "\\u0000" not in json.dumps(outcome)
-    json.dumps(outcome, ensure_ascii=False).encode()
-    return outcome
 
 
 # What is sent, and the shape of what is reported.

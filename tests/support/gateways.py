@@ -1,11 +1,17 @@
 """Gateways for tests, calls for them to make, and what an outcome looks like of which nothing is known."""
 
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import structlog
+
 from runner.clock import boottime_seconds
 from runner.gateway import Gateway
+from tests.support.raw_http import Answer, RawRequest, raw_server
 
 KEY = "sk_test_51Secret"
 TOKEN = "6f4c1de2-0000-4000-8000-000000000001"
@@ -33,6 +39,29 @@ class Call:
 
 def gateway_to(base: str, *, slots: int = 4, deadline: float = 5.0, key: str = KEY, **options: Any) -> Gateway:
     return Gateway(key, base, slots, deadline, **options)
+
+
+@asynccontextmanager
+async def answering(answer: Answer, **options: Any) -> AsyncIterator[tuple[Gateway, list[RawRequest]]]:
+    """Give a gateway to a server with this answer, and the list of what reaches the server."""
+    async with raw_server(answer) as server, gateway_to(server.base, **options) as gateway:
+        yield gateway, server.requests
+
+
+async def outcome_of(answer: Answer, call: Call | None = None, **options: Any) -> dict[str, Any]:
+    """Make one call, a reversal unless another is given.
+
+    Whatever the answer, it must be made once and reported as sent, cleanly, and as JSON.
+    """
+    async with answering(answer, **options) as (gateway, requests):
+        with structlog.testing.capture_logs() as logged:
+            outcome = (await gateway.perform(call or Call())).as_json()
+        assert len(requests) == 1
+    assert logged == []  # whatever comes from outside is an outcome and nothing else
+    assert outcome["sent"] is True
+    assert "\\u0000" not in json.dumps(outcome)
+    json.dumps(outcome, ensure_ascii=False).encode()
+    return outcome
 
 
 def assert_nothing_is_known(outcome: dict[str, Any], http_status: int | None) -> None:
