@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, NoReturn, TypeVar
@@ -19,6 +19,7 @@ import structlog
 from runner.account import KeyRefused
 from runner.clean import remember_secret, safe_text
 from runner.database import Database, DatabaseUnavailable, SchemaUnusable, WrongAccount
+from runner.kinds import KINDS, Kind
 from runner.log import configure_logging
 from runner.schema import own_release
 from runner.settings import BadSettings, Settings, load_settings
@@ -76,11 +77,16 @@ def migrate() -> None:
 
 
 @main.command()
-def run() -> None:
+@click.option(
+    "--only",
+    type=click.Choice([kind.name for kind in KINDS]),
+    help="Make calls of this kind and leave the others to other runners.",
+)
+def run(only: str | None) -> None:
     """Make the Stripe calls that are due, until SIGTERM or SIGINT."""
     settings = _settings(need_stripe=True)
     configure_logging(settings.log_level, settings.log_format)
-    _run(_serve(settings))
+    _run(_serve(settings, [kind for kind in KINDS if only in (None, kind.name)]))
 
 
 @main.command()
@@ -125,7 +131,7 @@ def demo(orders: int) -> None:
     sys.exit(run_demo(orders))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(settings: Settings, kinds: Sequence[Kind]) -> None:
     conninfo = settings.database_url.get_secret_value()
     database = Database(conninfo, f"{_APPLICATION} start")
     try:
@@ -140,7 +146,7 @@ async def _serve(settings: Settings) -> None:
         settings.slots,
         settings.call_deadline_seconds,
     ) as gateway:
-        worker = Worker(settings, gateway)
+        worker = Worker(settings, gateway, kinds)
         _stop_on_signals(worker.stop)
         await worker.run()
         _log.info("stopped")

@@ -225,43 +225,20 @@ class Database:
 
         Raises NotRegistered.
         """
-        asked_at = boottime_seconds()
-        claimed = await self._call(
-            _Claimed,
+        return await self._claim(
             "SELECT * FROM marketplace.claim_due_reversals(p_worker => %s, p_limit => %s, p_lease => %s)",
             (worker, limit, lease),
         )
-        return [
-            StripeTask(
-                id=row.id,
-                action=row.action,
-                lease_token=str(row.lease_token),
-                lease_ends=asked_at + row.lease_seconds,
-                stripe_transfer_id=row.stripe_transfer_id,
-                stripe_reversal_id=row.stripe_reversal_id,
-                amount=row.amount,
-                currency=row.currency,
-                destination_account=row.destination_account,
-                source_charge=row.source_charge,
-                transfer_group=row.transfer_group,
-                idempotency_key=row.idempotency_key,
-                metadata=row.metadata,
-                created_after=row.created_after,
-            )
-            for row in claimed
-        ]
 
     async def record_reversal_outcomes(self, outcomes: Sequence[Outcome]) -> list[RecordedOutcome]:
         """Report outcomes; one result per outcome, in the same order."""
         return await self._call(
-            RecordedOutcome,
-            "SELECT * FROM marketplace.record_reversal_outcomes(p_outcomes => %s)",
-            (Jsonb([outcome.as_json() for outcome in outcomes]),),
+            RecordedOutcome, "SELECT * FROM marketplace.record_reversal_outcomes(p_outcomes => %s)", _reported(outcomes)
         )
 
-    async def next_due_in(self) -> timedelta | None:
-        """How long until a claim could return a row; None if there is none to wait for."""
-        rows = await self._call(_NextDue, "SELECT * FROM marketplace.next_due_in() AS next_due_in", ())
+    async def next_due_in(self, kind: str) -> timedelta | None:
+        """How long until a claim of this kind could return a row; None if there is none to wait for."""
+        rows = await self._call(_NextDue, "SELECT * FROM marketplace.next_due_in(p_kind => %s) AS next_due_in", (kind,))
         return rows[0].next_due_in
 
     async def queue_health(self) -> list[QueueHealth]:
@@ -321,6 +298,10 @@ class Database:
             with suppress(psycopg.Error):
                 await connection.close()
 
+    async def _claim(self, statement: str, arguments: tuple[Any, ...]) -> list[StripeTask]:
+        asked_at = boottime_seconds()
+        return [_leased(row, asked_at) for row in await self._call(_Claimed, statement, arguments)]
+
     async def _call(self, row_class: type[Row], statement: str, arguments: tuple[Any, ...]) -> list[Row]:
         async with self._turn:
             try:
@@ -360,6 +341,29 @@ async def listen(conninfo: str, application_name: str) -> AsyncIterator[None]:
     except (psycopg.Error, TimeoutError) as error:
         raise DatabaseUnavailable(_first_line(error)) from error
     raise DatabaseUnavailable("the connection that listens was closed")
+
+
+def _leased(row: _Claimed, asked_at: float) -> StripeTask:
+    return StripeTask(
+        id=row.id,
+        action=row.action,
+        lease_token=str(row.lease_token),
+        lease_ends=asked_at + row.lease_seconds,
+        stripe_transfer_id=row.stripe_transfer_id,
+        stripe_reversal_id=row.stripe_reversal_id,
+        amount=row.amount,
+        currency=row.currency,
+        destination_account=row.destination_account,
+        source_charge=row.source_charge,
+        transfer_group=row.transfer_group,
+        idempotency_key=row.idempotency_key,
+        metadata=row.metadata,
+        created_after=row.created_after,
+    )
+
+
+def _reported(outcomes: Sequence[Outcome]) -> tuple[Jsonb]:
+    return (Jsonb([outcome.as_json() for outcome in outcomes]),)
 
 
 async def _connect(conninfo: str, application_name: str) -> psycopg.AsyncConnection[Any]:

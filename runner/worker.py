@@ -6,7 +6,7 @@ say. No slot waits for another: a slow call holds up one slot, a batch of outcom
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -24,9 +24,11 @@ from runner.database import (
     StripeTask,
     listen,
 )
+from runner.kinds import KINDS, Kind
 from runner.outcome import Outcome
 from runner.registration import VERSION, AccountChecker, Registration
 from runner.settings import Settings
+from runner.waiting import Backoff, first_of
 
 # After a claim that found less than there was room for, however soon something is said to be due: a database that is
 # wrong about it must not be hammered. The same for a row whose call was not made.
@@ -34,14 +36,19 @@ _IDLE_FLOOR_SECONDS = 0.05
 _NOT_SENT_SECONDS = 1.0
 _REPORT_LIMIT = 100
 _LAST_REPORT_SECONDS = 5.0
-_BACKOFF_FIRST_SECONDS = 0.1
-_BACKOFF_LAST_SECONDS = 5.0
 _LOCKED_SECONDS = 1.0
 
-# An outcome, when its lease ends, and what is set when it is in the database.
-_Finished = tuple[Outcome, float, asyncio.Event]
-
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    """A call that is over: its outcome, when its lease ends, and what is set when it is in the database."""
+
+    kind: Kind
+    outcome: Outcome
+    lease_ends: float
+    recorded: asyncio.Event
 
 
 class Performer(AccountChecker, Protocol):
@@ -52,12 +59,13 @@ class Performer(AccountChecker, Protocol):
 
 
 class Worker:
-    """One runner: `run` until `stop`."""
+    """One runner, for some kinds of work: `run` until `stop`."""
 
-    def __init__(self, settings: Settings, performer: Performer) -> None:
+    def __init__(self, settings: Settings, performer: Performer, kinds: Sequence[Kind] = KINDS) -> None:
         conninfo = settings.database_url.get_secret_value()
         self._settings = settings
         self._performer = performer
+        self._kinds = kinds
         self._conninfo = conninfo
         # Two connections, so that a claim which waits for its turn holds up no report.
         self._claims = Database(conninfo, f"seller-transfers claims {settings.worker}"[:63])
@@ -87,6 +95,7 @@ class Worker:
                 _log.info(
                     "running",
                     worker=self._settings.worker,
+                    kinds=[kind.name for kind in self._kinds],
                     slots=self._settings.slots,
                     account=account.id,
                     livemode=account.livemode,
@@ -119,41 +128,50 @@ class Worker:
             await asyncio.gather(listener, reporter, *self._calls, return_exceptions=True)
 
     async def _keep_slots_filled(self) -> None:
-        failures = _Backoff("claiming")
+        failures = Backoff("claiming")
         while not self._stopping.is_set():
             free = self._settings.slots - len(self._calls)
             if free == 0:
                 self._slot_freed.clear()
-                await _first_of(self._slot_freed, self._stopping)
+                await first_of(self._slot_freed, self._stopping)
                 continue
             self._notified.clear()
             self._rescheduled.clear()
             try:
-                tasks = await self._claims.claim_due_reversals(self._settings.worker, free, self._lease)
-                for task in tasks:
-                    self._start(task)
-                if len(tasks) < free:
+                if await self._fill(free) > 0:
                     await self._idle()
             except NotRegistered as ended:
                 await self._registration.renew(ended)
             except (DatabaseUnavailable, psycopg.Error) as error:
-                await _first_of(self._stopping, seconds=failures.next_delay(error))
+                await first_of(self._stopping, seconds=failures.next_delay(error))
             else:
                 failures.over()
 
+    async def _fill(self, free: int) -> int:
+        """Claim and start what there is, kind by kind; gives how many slots are left free."""
+        for kind in self._kinds:
+            if free == 0 or self._stopping.is_set():
+                break
+            tasks = await kind.claim(self._claims, self._settings.worker, free, self._lease)
+            for task in tasks:
+                self._start(kind, task)
+            free -= len(tasks)
+        return free
+
     async def _idle(self) -> None:
         """Sleep until NOTIFY, the next due time or the poll interval, whichever comes first."""
-        await _first_of(self._notified, self._stopping, seconds=_IDLE_FLOOR_SECONDS)
+        await first_of(self._notified, self._stopping, seconds=_IDLE_FLOOR_SECONDS)
         if self._notified.is_set() or self._stopping.is_set():
             return
-        due = await self._claims.next_due_in()
         seconds = self._settings.poll_seconds
-        if due is not None:
-            seconds = min(seconds, due.total_seconds())
-        await _first_of(self._notified, self._rescheduled, self._stopping, seconds=seconds)
+        for kind in self._kinds:
+            due = await self._claims.next_due_in(kind.name)
+            if due is not None:
+                seconds = min(seconds, due.total_seconds())
+        await first_of(self._notified, self._rescheduled, self._stopping, seconds=seconds)
 
-    def _start(self, task: StripeTask) -> None:
-        call = asyncio.create_task(self._call(task))
+    def _start(self, kind: Kind, task: StripeTask) -> None:
+        call = asyncio.create_task(self._call(kind, task))
         self._calls.add(call)
         call.add_done_callback(self._end)
 
@@ -161,45 +179,49 @@ class Worker:
         self._calls.discard(call)
         self._slot_freed.set()
 
-    async def _call(self, task: StripeTask) -> None:
+    async def _call(self, kind: Kind, task: StripeTask) -> None:
         """Make one call; the slot is free again when its outcome is in the database."""
         outcome = await self._performer.perform(task)
-        recorded = asyncio.Event()
-        await self._outcomes.put((outcome, task.lease_ends, recorded))
-        await recorded.wait()
+        finished = _Finished(kind, outcome, task.lease_ends, asyncio.Event())
+        await self._outcomes.put(finished)
+        await finished.recorded.wait()
         if not outcome.sent:
-            await _first_of(self._stopping, seconds=_NOT_SENT_SECONDS)
+            await first_of(self._stopping, seconds=_NOT_SENT_SECONDS)
 
     async def _report_outcomes(self) -> None:
         while True:
             batch = [await self._outcomes.get()]
             while len(batch) < _REPORT_LIMIT and not self._outcomes.empty():
                 batch.append(self._outcomes.get_nowait())
-            await self._report_batch(batch)
+            for kind in self._kinds:
+                of_kind = [finished for finished in batch if finished.kind is kind]
+                if of_kind:
+                    await self._report_batch(kind, of_kind)
 
-    async def _report_batch(self, batch: list[_Finished]) -> None:
+    async def _report_batch(self, kind: Kind, batch: list[_Finished]) -> None:
         """Report together; if another transaction holds a row, one by one, and only that row keeps its slot waiting."""
         try:
-            await self._report([outcome for outcome, _, _ in batch], max(ends for _, ends, _ in batch))
+            outcomes = [finished.outcome for finished in batch]
+            await self._report(kind, outcomes, max(finished.lease_ends for finished in batch))
         except RowsLocked:
             if len(batch) > 1:
                 for finished in batch:
-                    await self._report_batch([finished])
+                    await self._report_batch(kind, [finished])
             else:
                 asyncio.get_running_loop().call_later(_LOCKED_SECONDS, self._outcomes.put_nowait, batch[0])
             return
-        for _, _, recorded in batch:
-            recorded.set()
+        for finished in batch:
+            finished.recorded.set()
 
-    async def _report(self, outcomes: Sequence[Outcome], lease_ends: float) -> None:
+    async def _report(self, kind: Kind, outcomes: Sequence[Outcome], lease_ends: float) -> None:
         """Report until it is in the database. An error at COMMIT says nothing about it; a second report is harmless.
 
         Raises RowsLocked.
         """
-        failures = _Backoff("reporting")
+        failures = Backoff("reporting")
         while True:
             try:
-                self._note(outcomes, await self._reports.record_reversal_outcomes(outcomes))
+                self._note(outcomes, await kind.record(self._reports, outcomes))
             except DatabaseUnavailable as error:
                 if self._stopping.is_set() and boottime_seconds() > lease_ends:
                     for outcome in outcomes:
@@ -209,20 +231,20 @@ class Worker:
                     raise
                 await asyncio.sleep(failures.next_delay(error))
             except Exception:  # whatever it is: were this task to end, every call would wait for ever
-                await self._report_one_by_one(outcomes, lease_ends)
+                await self._report_one_by_one(kind, outcomes, lease_ends)
                 return
             else:
                 failures.over()
                 return
 
-    async def _report_one_by_one(self, outcomes: Sequence[Outcome], lease_ends: float) -> None:
+    async def _report_one_by_one(self, kind: Kind, outcomes: Sequence[Outcome], lease_ends: float) -> None:
         """A report that the database refuses takes no other with it; its lease lapses and its outcome is unknown."""
         for outcome in outcomes:
             try:
                 # Once more also when it was alone: of two sessions that bring the same evidence, one is refused once.
-                self._note([outcome], await self._reports.record_reversal_outcomes([outcome]))
+                self._note([outcome], await kind.record(self._reports, [outcome]))
             except DatabaseUnavailable:
-                await self._report([outcome], lease_ends)
+                await self._report(kind, [outcome], lease_ends)
             except Exception as again:
                 _log.error("outcome refused by the database", reason=safe_text(str(again), 300), **_facts(outcome))
 
@@ -235,7 +257,7 @@ class Worker:
 
     async def _listen(self) -> None:
         """Pass NOTIFY on to the loop. It is a hint: without it the due time and the poll interval do."""
-        failures = _Backoff("listening")
+        failures = Backoff("listening")
         while True:
             try:
                 async for _ in listen(self._conninfo, f"seller-transfers listens {self._settings.worker}"[:63]):
@@ -272,36 +294,3 @@ def _level(outcome: Outcome, result: RecordedOutcome) -> Callable[..., None]:
     if outcome.http_status in (401, 403) or (ended and bare):
         return _log.warning  # type: ignore[no-any-return]
     return _log.info  # type: ignore[no-any-return]
-
-
-class _Backoff:
-    """Growing delays while something fails; says so when it begins and when it is over."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._delay = 0.0
-
-    def next_delay(self, error: Exception) -> float:
-        """Seconds to wait after this failure."""
-        if self._delay == 0.0 or not isinstance(error, DatabaseUnavailable):
-            _log.warning(f"{self._what} fails", error=safe_text(str(error), 300))
-        self._delay = min(max(self._delay * 2, _BACKOFF_FIRST_SECONDS), _BACKOFF_LAST_SECONDS)
-        return self._delay
-
-    def over(self) -> None:
-        """It works."""
-        if self._delay > 0.0:
-            _log.info(f"{self._what} works again")
-        self._delay = 0.0
-
-
-async def _first_of(*events: asyncio.Event, seconds: float | None = None) -> None:
-    """Wait until one of the events is set, or for this long."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    try:
-        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        with suppress(asyncio.CancelledError):
-            await asyncio.gather(*waits, return_exceptions=True)

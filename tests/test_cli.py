@@ -72,12 +72,21 @@ def test_every_command_says_what_it_does(name: str) -> None:
     assert first_line.endswith(".")
 
 
+def test_a_runner_can_be_for_one_kind_of_work() -> None:
+    assert "--only [reversals]" in command("run", "--help").output
+
+    result = command("run", "--only", "reversals", DATABASE_URL="")
+
+    assert (result.exit_code, "DATABASE_URL" in result.stderr) == (2, True)
+
+
 def test_the_version_is_told() -> None:
     assert command("--version").output.startswith("seller-transfers, version ")
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nonsense"], ["run", "now"], ["run", "--slots", "3"], ["demo", "--orders", "0"]]
+    "arguments",
+    [["nonsense"], ["run", "now"], ["run", "--slots", "3"], ["run", "--only", "refunds"], ["demo", "--orders", "0"]],
 )
 def test_bad_usage_is_2(arguments: list[str]) -> None:
     assert command(*arguments).exit_code == 2

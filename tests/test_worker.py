@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -13,7 +13,9 @@ import pytest
 import structlog
 
 from runner.account import Account, KeyRefused, StripeUnreachable
-from runner.database import SchemaUnusable, StripeTask, WrongAccount
+from runner.database import Database as RunnerDatabase
+from runner.database import RecordedOutcome, SchemaUnusable, StripeTask, WrongAccount
+from runner.kinds import KINDS, Kind
 from runner.outcome import Outcome, StripeObject, not_sent
 from runner.settings import load_settings
 from runner.worker import Worker
@@ -122,7 +124,7 @@ async def until(happened: Callable[[], object], what: str, *, within_seconds: fl
 
 
 @asynccontextmanager
-async def working(dsn: str, caller: Caller, **settings: object) -> AsyncIterator[Worker]:
+async def working(dsn: str, caller: Caller, **settings: Any) -> AsyncIterator[Worker]:
     """Run a worker for as long as the block lasts, and stop it as a signal would."""
     worker = worker_of(dsn, caller, **settings)
     running = asyncio.create_task(worker.run())
@@ -136,7 +138,7 @@ async def working(dsn: str, caller: Caller, **settings: object) -> AsyncIterator
         await asyncio.wait([running])
 
 
-def worker_of(dsn: str, caller: Caller, **settings: object) -> Worker:
+def worker_of(dsn: str, caller: Caller, *, kinds: Sequence[Kind] = KINDS, **settings: object) -> Worker:
     """A worker called blue."""
     ours = {
         "slots": 8,
@@ -147,7 +149,7 @@ def worker_of(dsn: str, caller: Caller, **settings: object) -> Worker:
         "worker": "blue",
     }
     environment = {f"SELLER_TRANSFERS_{name.upper()}": str(setting) for name, setting in ours.items()}
-    return Worker(load_settings({"DATABASE_URL": dsn, **environment}, need_stripe=False), caller)
+    return Worker(load_settings({"DATABASE_URL": dsn, **environment}, need_stripe=False), caller, kinds)
 
 
 def reversed_rows(db: Database) -> int:
@@ -200,6 +202,40 @@ async def test_a_slot_is_filled_again_while_the_others_are_still_busy(dsn: str, 
         assert len(caller.calls) == 6
         for _ in range(3):
             caller.gate.release()
+
+
+async def test_a_kind_is_claimed_into_the_slots_that_those_before_it_left_and_reported_to_its_own(
+    dsn: str, db: Database
+) -> None:
+    asked: list[tuple[str, int]] = []
+    reported: list[tuple[str, int]] = []
+
+    def noting(name: str, most: int) -> Kind:
+        """Reversals, and what is asked and reported under this name; at most so many at a time."""
+
+        async def claim(claims: RunnerDatabase, worker: str, limit: int, lease: timedelta) -> list[StripeTask]:
+            asked.append((name, limit))
+            return await claims.claim_due_reversals(worker, min(limit, most), lease)
+
+        async def record(reports: RunnerDatabase, outcomes: Sequence[Outcome]) -> list[RecordedOutcome]:
+            reported.extend((name, outcome.id) for outcome in outcomes)
+            return await reports.record_reversal_outcomes(outcomes)
+
+        return Kind("reversals", claim, record)
+
+    kinds = [noting("first", 2), noting("second", 3), noting("third", 9)]
+    caller = Caller(gate=asyncio.Semaphore(0))
+    refunded_transfers(db, 5)
+
+    async with working(dsn, caller, slots=5, kinds=kinds, **NO_POLL):
+        await until(lambda: caller.under_way == 5, "the slots are filled")
+        assert asked == [("first", 5), ("second", 3)]
+        for _ in range(5):
+            caller.gate.release()
+        await until(lambda: reversed_rows(db) == 5, "all is reversed")
+
+    names = ["first", "first", "second", "second", "second"]
+    assert sorted(reported) == sorted(zip(names, [call.id for call in caller.calls], strict=True))
 
 
 async def test_a_commit_wakes_the_worker_without_a_poll(dsn: str, db: Database) -> None:
