@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 _GATEWAY = "runner/gateway.py"
+_CALLS = "runner/calls.py"
 _HTTP = "runner/stripe_http.py"
 _LOOK_UP = "runner/look_up.py"
 _OUTCOME = "runner/outcome.py"
@@ -14,19 +15,19 @@ MUTANTS = (
         "amount-not-sent",
         "Without an amount Stripe takes back all that is left of the transfer.",
         "test_gateway.py",
-        (_GATEWAY, '{"amount": call.amount, "metadata"', '{"metadata"'),
+        (_GATEWAY, '{"amount": amount, "metadata"', '{"metadata"'),
     ),
     mutant(
         "metadata-not-sent",
         "The reversal does not say whose it is: a look-up cannot find it and makes another.",
         "test_gateway.py",
-        (_GATEWAY, '"metadata": dict(metadata)', '"metadata": {}'),
+        (_GATEWAY, '"metadata": dict(metadata)}', '"metadata": {}}'),
     ),
     mutant(
         "sdk-makes-the-key",
         "The SDK makes a key of its own for every request: one repeated moves the money twice.",
         "test_gateway.py",
-        (_GATEWAY, '{"idempotency_key": call.idempotency_key}', "{}"),
+        (_GATEWAY, '}, {"idempotency_key": idempotency_key}', "}, {}"),
     ),
     mutant(
         "redirect-followed",
@@ -61,9 +62,9 @@ MUTANTS = (
         "A runner told to stop says of a request on its way that it was not sent.",
         "test_gateway.py",
         (
-            _GATEWAY,
-            "trouble = _STOPPED\n        reversal: StripeObject",
-            "return not_sent(call, _STOPPED)\n        reversal: StripeObject",
+            _CALLS,
+            "trouble = _STOPPED\n        made: StripeObject",
+            "return not_sent(call, _STOPPED)\n        made: StripeObject",
         ),
     ),
     mutant(

@@ -18,7 +18,7 @@ from tests.support.databases import open_database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-_PAUSE_SECONDS = 0.005
+_PAUSE_SECONDS = 0.02
 _START_SECONDS = 30.0
 # Long enough for no test to meet them by chance; a test that is about one of them sets it.
 _SETTINGS = {"slots": 8, "lease_seconds": 20, "call_deadline_seconds": 10, "poll_seconds": 5, "log_format": "json"}
