@@ -24,7 +24,7 @@ def forward_files() -> list[Path]:
 
 
 def but_for_comments(dump: list[str]) -> list[str]:
-    return [line for line in dump if not line.startswith(("COMMENT ON COLUMN ", "COMMENT ON TABLE "))]
+    return [line for line in dump if not line.startswith(("COMMENT ON COLUMN ", "COMMENT ON TABLE ", "COMMENT ON TYPE "))]
 
 
 def test_every_migration_is_named_by_number_verb_and_object_and_follows_the_one_before() -> None:
@@ -117,7 +117,7 @@ def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
             yoyo.backend.apply_one(migration)
         for migration in yoyo.backend.to_rollback(yoyo.migrations):
             yoyo.backend.rollback_one(migration)
-            if not migration.id.startswith(("0016", "0022")):  # validated: there is nothing to undo
+            if not migration.id.startswith(("0016", "0022", "0030")):  # validated: there is nothing to undo
                 assert schema_of(empty_dsn) == found[migration.id], migration.id
 
 
@@ -202,6 +202,8 @@ def test_rolling_back_a_database_in_use_stops_before_it_loses_anything(db: Datab
     record_transfer(db, 9)
     request_parts(db, {"key-9": 300}, p_order_id="order-9")
     request_reversal(db, 9, p_reversal_request_id="re_10", p_amount=100)
+    withdrawn = "withdrawn_at = clock_timestamp(), withdrawn_by = 'app', withdrawn_reason = 'The refund failed.'"
+    run(db, f"update marketplace.reversal_requests set {withdrawn} where reversal_request_id = 're_10'")
     before = contents(db)
     with open_yoyo(dsn) as yoyo, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
         yoyo.roll_back_all()

@@ -55,6 +55,7 @@ as $$
     ('_100_refuse_change', 'transfer_attempts', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'transfer_attempts', 'tg_records__refuse_change'),
     ('_100_refuse_change', 'reversal_requests', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'reversal_requests', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'reversal_requests', 'tg_records__refuse_change'),
     ('_100_refuse_change', 'reversal_request_lines', 'tg_records__refuse_change'),
     ('_100_refuse_delete', 'reversal_request_lines', 'tg_records__refuse_change'),
@@ -82,7 +83,8 @@ as $$
   select 'constraint missing', format('%s on marketplace.seller_transfers', w.constraint_name), null,
     'Add it again as the migration that made it does.'
   from (values
-    ('chk_slice_has_a_family'), ('chk_root_has_a_key'),
+    ('chk_slice_has_a_family'), ('chk_root_has_a_key'), ('chk_made_again_says_for_what'),
+    ('chk_stripe_transfer_group_is_bounded'),
     ('chk_status_is_known'), ('chk_amount_is_positive'), ('chk_original_amount_is_bounded'),
     ('chk_ids_are_of_their_kind'), ('chk_texts_are_bounded'), ('chk_completed_at_says_paid'),
     ('chk_unpaid_has_no_stripe_transfer'), ('chk_reversal_has_a_request'), ('chk_reversed_has_evidence'),
@@ -106,7 +108,8 @@ as $$
     ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
     ('idx_seller_transfers_parked'), ('idx_transfer_attempts_alarming'),
     ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
-    ('idx_seller_transfers_order')
+    ('idx_seller_transfers_order'), ('idx_seller_transfers_successor_of'), ('idx_seller_transfers_compensates'),
+    ('idx_seller_transfers_made_for')
   ) as w (index)
   where to_regclass('marketplace.' || w.index) is null
 $$;
