@@ -177,7 +177,7 @@ class _Claimed:
     idempotency_key: str
     metadata: dict[str, str] | None
     # Of transfers to be sent only; a claim of reversals has no such column.
-    created_after: datetime | None = None
+    created_after: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +230,23 @@ class Database:
             (worker, limit, lease),
         )
 
+    async def claim_due_transfers(self, worker: str, limit: int, lease: timedelta) -> list[StripeTask]:
+        """Lease up to `limit` rows to be sent, or looked for, as `claim_due_reversals` does reversals."""
+        return await self._claim(
+            "SELECT * FROM marketplace.claim_due_transfers(p_worker => %s, p_limit => %s, p_lease => %s)",
+            (worker, limit, lease),
+        )
+
     async def record_reversal_outcomes(self, outcomes: Sequence[Outcome]) -> list[RecordedOutcome]:
-        """Report outcomes; one result per outcome, in the same order."""
+        """Report outcomes of reversals; one result per outcome, in the same order."""
         return await self._call(
             RecordedOutcome, "SELECT * FROM marketplace.record_reversal_outcomes(p_outcomes => %s)", _reported(outcomes)
+        )
+
+    async def record_transfer_outcomes(self, outcomes: Sequence[Outcome]) -> list[RecordedOutcome]:
+        """Report outcomes of sends and their look-ups; one result per outcome, in the same order."""
+        return await self._call(
+            RecordedOutcome, "SELECT * FROM marketplace.record_transfer_outcomes(p_outcomes => %s)", _reported(outcomes)
         )
 
     async def next_due_in(self, kind: str) -> timedelta | None:

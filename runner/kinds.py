@@ -18,4 +18,7 @@ class Kind:
 
 
 # In the order in which they are claimed: where slots or calls are short, the first goes first.
-KINDS = (Kind("reversals", Database.claim_due_reversals, Database.record_reversal_outcomes),)
+KINDS = (
+    Kind("reversals", Database.claim_due_reversals, Database.record_reversal_outcomes),
+    Kind("transfers", Database.claim_due_transfers, Database.record_transfer_outcomes),
+)

@@ -77,7 +77,7 @@ def test_several_transfers_give_each_its_part(db: Database) -> None:
     ]
     assert shape(db, first["id"]) == [("completed", 1, None, None), ("reversal_pending", 999, "re_1", 1)]
     assert shape(db, second["id"]) == [("reversal_pending", 250, "re_1", 1)]
-    assert shape(db, third["id"]) == [("pending", 999, None, None), ("permanently_failed", 1, "re_1", None)]
+    assert shape(db, third["id"]) == [("pending", 999, None, None), ("permanently_failed", 1, "re_1", 1)]
     assert request_lines(db) == [("key-1", 999, 999, 0), ("key-2", 250, 250, 0), ("key-3", 1, 1, 0)]
 
 
@@ -163,7 +163,7 @@ def test_more_than_is_left_is_refused_by_name_and_number_and_nothing_of_the_requ
     assert contents(db) == before
 
 
-def test_what_is_in_flight_given_up_or_back_already_is_not_left(db: Database) -> None:
+def test_what_is_given_up_or_back_already_is_not_left_and_what_is_in_flight_is(db: Database) -> None:
     for n in (1, 2, 3, 4):
         record_transfer(db, n, p_order_id="order-1")
     create_transfer(db, 5, p_order_id="order-1")
@@ -174,7 +174,7 @@ def test_what_is_in_flight_given_up_or_back_already_is_not_left(db: Database) ->
             enter(db, slice_id, end)
     db.execute("update marketplace.seller_transfers set call_unknown = true where transfer_key = 'key-5'")
 
-    for n, left in ((1, 1000), (2, 600), (3, 600), (4, 600), (5, 0)):
+    for n, left in ((1, 1000), (2, 600), (3, 600), (4, 600), (5, 1000)):
         detail = refusal(db, {f"key-{n}": left + 1}, "re_x").message_detail
         assert json.loads(detail or "")["left"] == left, n
 

@@ -170,6 +170,56 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             ]
         },
     ),
+    "claim_due_transfers": (
+        {"p_worker": "worker-1", "p_limit": 10, "p_lease": "60 s"},
+        {
+            "p_worker": UNUSABLE_TEXT,
+            "p_limit": [
+                (None, MISSING),
+                (0, INVALID),
+                (-1, INVALID),
+                (1001, INVALID),
+                (2**31 - 1, INVALID),
+                (2**31, NO_SUCH_FUNCTION),
+                (1.5, NO_SUCH_FUNCTION),
+                (str(2**31), TOO_LARGE),
+                ("all", NO_NUMBER),
+            ],
+            "p_lease": [
+                (None, MISSING),
+                ("0", INVALID),
+                ("-1 s", INVALID),
+                ("1 h 1 s", INVALID),
+                (timedelta(days=1), INVALID),
+                ("1 year -360 days 60 s", INVALID),  # PostgreSQL compares it as one minute; it is five days
+                ("178000000 years", INVALID),
+                (60, NO_SUCH_FUNCTION),
+                ("soon", NO_INTERVAL),
+                ("", NO_INTERVAL),
+            ],
+        },
+    ),
+    "record_transfer_outcomes": (
+        {"p_outcomes": Jsonb([])},
+        {
+            "p_outcomes": [
+                (None, MISSING),
+                (Jsonb(None), INVALID),
+                (Jsonb({}), INVALID),
+                (Jsonb("[]"), INVALID),
+                (Jsonb(5), INVALID),
+                (Jsonb([5]), INVALID),
+                (Jsonb([None]), INVALID),
+                (Jsonb([{}]), INVALID),
+                (Jsonb([[]]), INVALID),
+                (Jsonb([{}] * 1001), INVALID),
+                ("", NO_JSON),
+                ("[", NO_JSON),
+                ('["\\u0000"]', NUL),
+                (5, NO_SUCH_FUNCTION),
+            ]
+        },
+    ),
     "register_runner": (
         {"p_worker": "worker-1", "p_version": "1.0", "p_stripe_account": "acct_8", "p_livemode": False},
         {

@@ -203,6 +203,7 @@ def test_one_python_function_calls_one_sql_function_which_exists() -> None:
     loaded = "".join(path.read_text() for path in (REPOSITORY / "db/functions").glob("*.sql"))
 
     assert {"claim_due_reversals", "record_reversal_outcomes", "next_due_in"} <= called.keys()
+    assert {"claim_due_transfers", "record_transfer_outcomes"} <= called.keys()
     assert set(called.values()) == {1}
     for function in called:
         assert not function.startswith("_")

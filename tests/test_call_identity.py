@@ -171,8 +171,8 @@ def test_parameters_are_stored_at_the_first_claim_and_never_computed_again(db: D
     assert transfer(db, first["id"])["call_params"] == {"amount": 1000, "metadata": first["metadata"]}
     # As a release would that builds its parameters in another way.
     db.execute("""
-        create or replace function marketplace._reversal_params(
-          p_transfer marketplace.seller_transfers, p_database_id uuid)
+        create or replace function marketplace._call_params(
+          p_row marketplace.seller_transfers, p_database_id uuid)
         returns jsonb language sql immutable as $$ select '{"amount": 1000, "metadata": {"new": "words"}}'::jsonb $$
     """)
     lapse_lease(db, first["id"])

@@ -73,7 +73,7 @@ def test_every_command_says_what_it_does(name: str) -> None:
 
 
 def test_a_runner_can_be_for_one_kind_of_work() -> None:
-    assert "--only [reversals]" in command("run", "--help").output
+    assert "--only [reversals|transfers]" in command("run", "--help").output
 
     result = command("run", "--only", "reversals", DATABASE_URL="")
 

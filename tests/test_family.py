@@ -192,16 +192,16 @@ def test_ordinary_work_asks_nothing_at_commit(db: Database) -> None:
         at_commit(db)
 
 
-def test_a_row_is_left_when_it_is_paid_or_was_never_sent(db: Database) -> None:
+def test_a_row_is_left_when_it_is_paid_or_known_not_to_be(db: Database) -> None:
     lease = (
         "lease_token = gen_random_uuid(), leased_at = now(), lease_expires_at = now(), leased_by = 'worker',"
         " lease_action = 'send'"
     )
     signs = ("retry_count = 0", "call_last_sent_at = now()", "call_unknown = true", lease)
     expected = {
-        "pending": (True, False, False, False),
+        "pending": (True, True, False, False),
         "completed": (True, True, True, None),  # a completed row is never leased
-        "failed": (True, False, False, False),
+        "failed": (True, True, False, False),
         "reversal_pending": (False, False, False, False),
     }
     for status, answers in expected.items():

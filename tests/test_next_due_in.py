@@ -5,7 +5,8 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from tests.support.databases import Database, value
+from tests.support.databases import Database, row, value
+from tests.support.raw_transfers import update_transfer
 from tests.support.transfers import (
     call,
     claim,
@@ -50,12 +51,32 @@ def nearly(expected: timedelta, found: timedelta | None) -> bool:
     return found is not None and expected - timedelta(seconds=30) < found <= expected
 
 
-def test_there_is_nothing_to_wait_for_while_no_reversal_is_open(db: Database) -> None:
+def test_there_is_nothing_to_wait_for_while_nothing_is_open(db: Database) -> None:
     record_transfer(db, 1)
-    create_transfer(db, 2)  # nothing sends it yet
     record_one(db, success(claimed_call(db, 3)))
 
     assert next_due_in(db) is None
+
+
+def test_each_kind_of_work_waits_for_its_own(db: Database) -> None:
+    refused, leased = create_transfer(db, 1)["id"], create_transfer(db, 2)["id"]
+
+    def until(kind: str | None) -> timedelta | None:
+        found = row(db, "select marketplace.next_due_in(p_kind => %(kind)s) as due", kind=kind)["due"]
+        assert found is None or isinstance(found, timedelta)
+        return found
+
+    assert [until(kind) for kind in ("transfers", None, "reversals")] == [NOW, NOW, None]
+    update_transfer(db, refused, "status = 'failed', next_retry_at = now() + interval '30 s'")
+    update_transfer(
+        db,
+        leased,
+        "lease_token = gen_random_uuid(), leased_at = now(), lease_expires_at = now() + interval '20 s',"
+        " leased_by = 'worker', lease_action = 'send'",
+    )
+    assert timedelta(seconds=15) < (until("transfers") or NOW) <= timedelta(seconds=20)
+    refunded_transfers(db, 1)
+    assert [until("reversals"), until(None)] == [NOW, NOW]
 
 
 def test_a_due_row_is_due_now(db: Database) -> None:

@@ -6,6 +6,7 @@ import pytest
 from psycopg.rows import DictRow
 
 from tests.support.databases import Database, row, rows
+from tests.support.raw_transfers import update_transfer
 from tests.support.transfers import (
     call,
     claim,
@@ -30,20 +31,45 @@ def db(rolled_back_db: Database) -> Database:
     return rolled_back_db
 
 
-def health(db: Database) -> DictRow:
-    return row(db, "select * from marketplace.queue_health")
+def health(db: Database, kind: str = "reversals") -> DictRow:
+    return row(db, "select * from marketplace.queue_health where kind = %(kind)s", kind=kind)
 
 
-def test_an_empty_queue_is_one_row_of_zeros(db: Database) -> None:
-    assert health(db) == {
-        "kind": "reversals",
-        **dict.fromkeys(COUNTS, 0),
-        "oldest_due_for": None,
-        "paused_at": None,
-        "paused_by": None,
-        "pause_reason": None,
-        "probe_at": None,
+def test_an_empty_queue_is_a_row_of_zeros_per_kind(db: Database) -> None:
+    assert rows(db, "select * from marketplace.queue_health order by kind") == [
+        {
+            "kind": kind,
+            **dict.fromkeys(COUNTS, 0),
+            "oldest_due_for": None,
+            "paused_at": None,
+            "paused_by": None,
+            "pause_reason": None,
+            "probe_at": None,
+        }
+        for kind in ("reversals", "transfers")
+    ]
+
+
+def test_what_is_to_be_sent_is_counted_apart(db: Database) -> None:
+    refunded_transfers(db, 1)
+    due, waiting, parked, unknown = (create_transfer(db, n)["id"] for n in (11, 12, 13, 14))
+    update_transfer(db, due, "next_retry_at = now() - interval '3 h'")
+    update_transfer(db, waiting, "status = 'failed', next_retry_at = now() + interval '1 h'")
+    update_transfer(db, parked, "status = 'failed', parked_reason = 'conflict'")
+    update_transfer(db, unknown, "call_unknown = true")
+
+    found = health(db, "transfers")
+
+    assert {name: found[name] for name in COUNTS} == {
+        "due": 2,
+        "waiting": 1,
+        "leased": 0,
+        "lapsed": 0,
+        "parked": 1,
+        "unknown_outcome": 1,
     }
+    assert timedelta(hours=3) <= found["oldest_due_for"] < timedelta(hours=3, minutes=1)
+    assert health(db)["due"] == 1
 
 
 def test_every_open_row_is_counted_where_it_stands(db: Database) -> None:
@@ -89,11 +115,12 @@ def test_a_pause_shows_with_or_without_work(db: Database) -> None:
 def test_programs_read_the_same_by_functions(db: Database) -> None:
     refunded_transfers(db, 2)
 
-    (by_function,) = call(db, "read_queue_health")
+    by_function, idle = call(db, "read_queue_health")
     by_view = health(db)
 
     assert by_function.pop("oldest_due_for") <= by_view.pop("oldest_due_for")
     assert by_function == by_view
+    assert idle == health(db, "transfers")
     assert call(db, "read_transfer_totals") == rows(
         db, "select * from marketplace.transfer_totals order by currency, status"
     )

@@ -12,6 +12,7 @@ pytest_plugins = ("tests.support.rolled_back",)
 PUBLIC_FUNCTIONS = {
     "can_transition_transfer_status",
     "claim_due_reversals",
+    "claim_due_transfers",
     "classify_stripe_outcome",
     "create_transfer",
     "look_up_first",
@@ -24,6 +25,7 @@ PUBLIC_FUNCTIONS = {
     "read_transfer_totals",
     "record_completed_transfer",
     "record_reversal_outcomes",
+    "record_transfer_outcomes",
     "register_runner",
     "request_reversal",
     "resume_stripe_calls",

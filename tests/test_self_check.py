@@ -24,7 +24,7 @@ GUARDS = {
     },
     "transfer_status_log": {"_100_refuse_change", "_100_refuse_truncate"},
     "transfer_attempts": {"_100_refuse_change", "_100_refuse_truncate"},
-    "reversal_requests": {"_100_refuse_change", "_100_refuse_truncate"},
+    "reversal_requests": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
     "reversal_request_lines": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
     "stripe_control": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_repinning", "_100_refuse_truncate"},
     "stripe_control_log": {"_100_refuse_change", "_100_refuse_truncate"},
@@ -32,7 +32,9 @@ GUARDS = {
 }
 ALL_GUARDS = [(table, trigger) for table, triggers in GUARDS.items() for trigger in sorted(triggers)]
 INDEXES = (
+    "idx_seller_transfers_compensates",
     "idx_seller_transfers_family",
+    "idx_seller_transfers_made_for",
     "idx_seller_transfers_order",
     "idx_seller_transfers_parked",
     "idx_transfer_attempts_alarming",
@@ -40,6 +42,7 @@ INDEXES = (
     "idx_seller_transfers_retry",
     "idx_seller_transfers_reversal_pending",
     "idx_seller_transfers_stripe_transfer_id",
+    "idx_seller_transfers_successor_of",
 )
 PENDING_CHECK = "chk_reversal_pending_has_next_retry_at"
 

@@ -171,7 +171,7 @@ def test_a_row_at_its_end_is_not_split(db: Database, end: str) -> None:
 @pytest.mark.parametrize("status", [status for status in STATUSES if status in ("pending", "failed")])
 def test_a_row_that_may_be_being_paid_is_not_split(db: Database, status: str) -> None:
     under_way = add_transfer(db, status)
-    update_transfer(db, under_way, "call_last_sent_at = now()")
+    update_transfer(db, under_way, "call_unknown = true")
     with pytest.raises(psycopg.Error) as refused, db.transaction():
         split(db, under_way, 1)
     assert (refused.value.sqlstate, refused.value.diag.column_name) == ("ST002", "amount")

@@ -30,7 +30,10 @@ PAID = {"completed_at": NOW, "stripe_transfer_id": "tr_1"}
 FAILURE = {"failure_code": "code", "failure_message": "message"}
 
 TAKEN_ID = 1_000_000
+SUCCEEDED_ID = 1_000_001
 SLICE = {"transfer_key": None, "root_id": TAKEN_ID, "split_from": TAKEN_ID}
+SUCCESSOR = {"transfer_key": None, "root_id": TAKEN_ID, "successor_of": TAKEN_ID}
+COMPENSATION = {"transfer_key": None, "compensates": TAKEN_ID, "made_for": "re_raw:1"}
 
 # A row of each status as plain as it may be.
 PLAIN: dict[str, dict[str, Any]] = {
@@ -196,6 +199,26 @@ CASES = [
         Case("chk_slice_has_a_family", "completed", {**SLICE, "id": 2_000_000, column: 2_000_000}, SLICE)
         for column in ("root_id", "split_from")
     ],
+    *[
+        Case("chk_slice_has_a_family", status, {**kind, "id": 2_000_000, column: 2_000_000}, kind)
+        for status, kind, column in (("completed", SUCCESSOR, "successor_of"), ("pending", COMPENSATION, "compensates"))
+    ],
+    Case("chk_slice_has_a_family", "completed", {**SLICE, "successor_of": TAKEN_ID}, SLICE),
+    Case("chk_root_has_a_key", "pending", {**SLICE, **COMPENSATION}, SLICE),
+    Case("chk_root_has_a_key", "pending", {**COMPENSATION, "transfer_key": "key"}, {"transfer_key": "key"}),
+    Case("chk_made_again_says_for_what", "pending", {**COMPENSATION, "made_for": None}, COMPENSATION),
+    Case("chk_made_again_says_for_what", "pending", {"transfer_key": "key", "made_for": "re_1:1"}, COMPENSATION),
+    Case("chk_stripe_transfer_group_is_bounded", "completed", {"stripe_transfer_group": "g" * 256}),
+    Case("idx_seller_transfers_successor_of", "completed", {**SUCCESSOR, "successor_of": SUCCEEDED_ID}, SUCCESSOR),
+    Case("idx_seller_transfers_compensates", "pending", {**COMPENSATION, "compensates": SUCCEEDED_ID}, COMPENSATION),
+    Case(
+        "idx_seller_transfers_made_for",
+        "completed",
+        {**SUCCESSOR, "made_for": "re_raw:1", "stripe_transfer_id": "tr_again"},
+        {**SUCCESSOR, "made_for": "re_raw:1"},
+    ),
+    Case("fk_seller_transfers_successor_of", "completed", {**SUCCESSOR, "successor_of": -1}, SUCCESSOR),
+    Case("fk_seller_transfers_compensates", "pending", {**COMPENSATION, "compensates": -1}, COMPENSATION),
     Case("fk_seller_transfers_root", "completed", {**SLICE, "root_id": -1}, SLICE),
     Case("fk_seller_transfers_split_from", "completed", {**SLICE, "split_from": -1}, SLICE),
     Case("uq_seller_transfers_stripe_reversal_id", "reversed", {"stripe_reversal_id": "trr_taken"}),
@@ -209,6 +232,12 @@ def table(db: Database) -> Database:
     db.execute("alter table marketplace.seller_transfers disable trigger user")
     taken = {"transfer_key": "taken", "stripe_transfer_id": "tr_taken", "stripe_reversal_id": "trr_taken"}
     insert_transfer(db, id=TAKEN_ID, status="reversed", **(PLAIN["reversed"] | taken))
+    before = {**PLAIN["reversed"], **SLICE, "stripe_reversal_id": "trr_before"}
+    insert_transfer(db, id=SUCCEEDED_ID, status="reversed", **before)
+    after = {**SUCCESSOR, "successor_of": SUCCEEDED_ID, "made_for": "re_raw:1", "stripe_transfer_id": "tr_again"}
+    insert_transfer(db, id=SUCCEEDED_ID + 1, status="completed", **(PLAIN["completed"] | after))
+    back = {**COMPENSATION, "compensates": SUCCEEDED_ID}
+    insert_transfer(db, id=SUCCEEDED_ID + 2, status="pending", **(PLAIN["pending"] | back))
     return db
 
 
@@ -228,7 +257,12 @@ def test_there_is_a_case_for_every_constraint(db: Database) -> None:
         "select conname from pg_constraint where conrelid = 'marketplace.seller_transfers'::regclass"
         " and contype in ('c', 'f', 'u')",
     )
-    unique_in_part = {"idx_seller_transfers_stripe_transfer_id"}
+    unique_in_part = {
+        "idx_seller_transfers_compensates",
+        "idx_seller_transfers_made_for",
+        "idx_seller_transfers_stripe_transfer_id",
+        "idx_seller_transfers_successor_of",
+    }
     assert {case.constraint for case in CASES} == {each["conname"] for each in constraints} | unique_in_part
 
 

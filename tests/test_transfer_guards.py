@@ -31,6 +31,11 @@ CHANGES = {
     "id": "id = id + 1000",
     "transfer_key": "transfer_key = 'other', root_id = null, split_from = null, stripe_transfer_id = 'tr_2'",
     "root_id": "root_id = root_id + 1000",
+    "successor_of": "successor_of = 1, split_from = null",
+    "compensates": "compensates = 1, root_id = null, split_from = null, made_for = 're_1:1',"
+    " stripe_transfer_id = 'tr_2'",
+    "made_for": "made_for = 're_1:1', successor_of = 1, split_from = null",
+    "stripe_transfer_group": "stripe_transfer_group = 'other'",
     "split_from": "split_from = split_from + 1000",
     "order_id": "order_id = 'other'",
     "seller_id": "seller_id = 'other'",
@@ -77,6 +82,9 @@ NEVER_CHANGE = {
     "transfer_key",
     "root_id",
     "split_from",
+    "successor_of",
+    "compensates",
+    "made_for",
     "order_id",
     "seller_id",
     "destination_account",
@@ -316,7 +324,7 @@ def test_the_amount_of_a_row_that_may_be_being_paid_stays(db: Database, status: 
         "lease_token = gen_random_uuid(), leased_at = now(), lease_expires_at = now(), leased_by = 'worker',"
         " lease_action = 'send'"
     )
-    for sign in ("call_last_sent_at = now()", "call_unknown = true", lease):
+    for sign in ("call_unknown = true", lease):
         with db.transaction(force_rollback=True):
             update_transfer(db, transfer_id, sign)
             assert outcome(db, update_transfer, transfer_id, "amount = amount - 1") == "ST002", sign

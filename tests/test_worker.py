@@ -24,6 +24,7 @@ from tests.support.orders import set_delays
 from tests.support.transfers import (
     attempts,
     claim,
+    create_transfer,
     lapse_lease,
     record_transfer,
     refunded_transfer,
@@ -46,6 +47,20 @@ def succeeded(call: StripeTask) -> Outcome:
         transfer=call.stripe_transfer_id,
     )
     return _outcome(call, http_status=200, object=reversal)
+
+
+def sent(call: StripeTask) -> Outcome:
+    """Stripe sent what it was asked to."""
+    made = StripeObject(
+        id=f"tr_sent{call.id}",
+        object="transfer",
+        amount=call.amount,
+        currency=call.currency,
+        destination=call.destination_account,
+        metadata=dict(call.metadata or {}),
+        amount_reversed=0,
+    )
+    return _outcome(call, http_status=200, object=made)
 
 
 def locked(call: StripeTask) -> Outcome:
@@ -108,7 +123,9 @@ class Caller:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         answer = self.first_answers.pop(0) if self.first_answers else self.answer
-        if call.action != "reverse":
+        if call.action == "send":
+            answer = sent
+        elif call.action != "reverse":
             answer = found_nothing
         await self.gate.acquire()
         self.under_way -= 1
@@ -154,6 +171,10 @@ def worker_of(dsn: str, caller: Caller, *, kinds: Sequence[Kind] = KINDS, **sett
 
 def reversed_rows(db: Database) -> int:
     return int(value(db, "select count(*) from marketplace.seller_transfers where status = 'reversed'"))
+
+
+def completed_rows(db: Database) -> int:
+    return int(value(db, "select count(*) from marketplace.seller_transfers where status = 'completed'"))
 
 
 def listens(db: Database) -> list[int]:
@@ -236,6 +257,46 @@ async def test_a_kind_is_claimed_into_the_slots_that_those_before_it_left_and_re
 
     names = ["first", "first", "second", "second", "second"]
     assert sorted(reported) == sorted(zip(names, [call.id for call in caller.calls], strict=True))
+
+
+async def test_transfers_are_sent_and_reversals_go_first_where_slots_are_short(dsn: str, db: Database) -> None:
+    caller = Caller(gate=asyncio.Semaphore(0))
+    to_send = [create_transfer(db, n)["id"] for n in (1, 2)]
+    to_take_back = [refunded_transfer(db, n)["id"] for n in (3, 4, 5)]
+
+    async with working(dsn, caller, slots=4, **NO_POLL):
+        await until(lambda: caller.under_way == 4, "the slots are filled")
+        assert [call.id for call in caller.calls] == [*to_take_back, to_send[0]]
+        for _ in range(5):
+            caller.gate.release()
+        await until(lambda: completed_rows(db) == 2 and reversed_rows(db) == 3, "all is done")
+
+    assert [call.id for call in caller.calls].count(to_send[1]) == 1
+
+
+@pytest.mark.parametrize(("only", "done"), [("reversals", (0, 1)), ("transfers", (1, 0))])
+async def test_a_worker_for_one_kind_leaves_the_other_alone_and_sleeps(
+    dsn: str, db: Database, only: str, done: tuple[int, int]
+) -> None:
+    caller = Caller()
+    create_transfer(db, 1)
+    refunded_transfer(db, 2)
+
+    async with working(dsn, caller, kinds=[kind for kind in KINDS if kind.name == only], **NO_POLL):
+        await until(lambda: caller.calls, "its own is called for")
+        await until(lambda: sleeps(db), "it sleeps, whatever of the other kind is due")
+
+    assert (completed_rows(db), reversed_rows(db)) == done
+    assert len(caller.calls) == 1
+
+
+async def test_a_transfer_to_be_sent_wakes_the_worker_without_a_poll(dsn: str, db: Database) -> None:
+    caller = Caller()
+
+    async with working(dsn, caller, **NO_POLL):
+        await until(lambda: sleeps(db), "the worker sleeps")
+        create_transfer(db)
+        await until(lambda: completed_rows(db) == 1, "it is woken")
 
 
 async def test_a_commit_wakes_the_worker_without_a_poll(dsn: str, db: Database) -> None:

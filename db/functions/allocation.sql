@@ -118,7 +118,7 @@ begin
   for v_share in
     select
       a.transfer_key, a.asked, r.id, c.currency, c.quantum,
-      (select coalesce(sum(f.amount), 0) from marketplace._family(r.id) as f where marketplace._is_left(f)) as available
+      marketplace._available(r.id) as available
     from marketplace._allocated(p_allocation) as a
     left join marketplace.seller_transfers as r on r.transfer_key = a.transfer_key and r.order_id = p_order_id
     left join marketplace.currencies as c on c.currency = r.currency
@@ -132,7 +132,7 @@ begin
     if v_share.asked > v_share.available then
       raise exception 'transfer %: % asked, % left', v_share.transfer_key, v_share.asked, v_share.available
         using errcode = 'ST005',
-              hint = 'Ask for no more than is left: what other requests took, and what is in flight, is not.',
+              hint = 'Ask for no more than is left: what other requests took or asked for is not.',
               detail = jsonb_build_object(
                 'transfer_key', v_share.transfer_key, 'asked', v_share.asked, 'left', v_share.available)::text,
               column = 'p_allocation';

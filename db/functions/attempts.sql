@@ -1,8 +1,8 @@
 -- What Stripe was asked and said, kept: one row per report, whether it is applied or not.
 
-create or replace function marketplace._keep_attempt(
+create or replace function marketplace._write_attempt(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers,
-  p_kind text, p_verdict text, p_reversal_id text, p_words text, p_disposition text, p_now timestamptz
+  p_kind text, p_verdict text, p_object_id text, p_words text, p_disposition text, p_now timestamptz
 )
 returns void
 language plpgsql
@@ -30,7 +30,7 @@ begin
     p_outcome.duration_ms, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code,
     coalesce(p_outcome.error_message, marketplace._clean_text(p_words, 1000)),
     p_outcome.stripe_request_id,
-    case p_outcome.action when 'reverse' then marketplace._read_text(p_outcome.object -> 'id', 255) else p_reversal_id end,
+    p_object_id,
     jsonb_array_length(p_outcome.found),
     p_outcome.replayed, p_verdict, p_disposition, p_outcome.facts_sha256
   )
@@ -38,6 +38,6 @@ begin
 end
 $$;
 
-comment on function marketplace._keep_attempt(
+comment on function marketplace._write_attempt(
   marketplace.stripe_outcome, marketplace.seller_transfers, text, text, text, text, text, timestamptz
-) is 'Writes one report to transfer_attempts. p_row is the row as it was before; p_reversal_id and p_words are what a look-up came to.';
+) is 'Writes one report to transfer_attempts. p_row is the row as it was before; p_object_id is what was made or found, p_words what a look-up came to.';

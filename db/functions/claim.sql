@@ -15,6 +15,34 @@ returns setof marketplace.stripe_call
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+begin
+  return query select c.* from marketplace._claim_calls('reversals', p_worker, p_limit, p_lease) as c;
+end
+$$;
+
+comment on function marketplace.claim_due_reversals(text, integer, interval) is
+  'Leases up to p_limit due reversals to a worker and says for each what to do: reverse, with exactly what to send, or look_up_reversals. No row: nothing is due, calls are paused, or the rate budget is spent. Raises ST008 for a worker that is not registered, 25000 outside READ COMMITTED.';
+
+create or replace function marketplace.claim_due_transfers(
+  p_worker text, p_limit integer, p_lease interval default '60 s'
+)
+returns setof marketplace.stripe_call
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query select c.* from marketplace._claim_calls('transfers', p_worker, p_limit, p_lease) as c;
+end
+$$;
+
+comment on function marketplace.claim_due_transfers(text, integer, interval) is
+  'Leases up to p_limit due transfers to a worker and says for each what to do: send, with exactly what to send, or look_up_transfer. No row: nothing is due, calls are paused, or the rate budget is spent. Raises ST008 for a worker that is not registered, 25000 outside READ COMMITTED.';
+
+create or replace function marketplace._claim_calls(p_kind text, p_worker text, p_limit integer, p_lease interval)
+returns setof marketplace.stripe_call
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
 declare
   v_now timestamptz;
   v_control marketplace.stripe_control;
@@ -43,12 +71,14 @@ begin
     return;
   end if;
 
-  v_ids := marketplace._claimable_reversals(v_affordable, v_now, v_control.paused_by is not null);
+  v_ids := marketplace._claimable(p_kind, v_affordable, v_now, v_control.paused_by is not null);
   if v_ids = '{}' then
     return;
   end if;
   v_ids := marketplace._note_lost_leases(v_ids, v_now);
-  perform marketplace._refuse_without_transfer_id(v_ids);
+  if p_kind = 'reversals' then
+    perform marketplace._refuse_without_transfer_id(v_ids);
+  end if;
   v_looks := array(
     select t.id from marketplace.seller_transfers as t
     where t.id = any (v_ids) and marketplace._must_look(t, v_control, v_now));
@@ -61,18 +91,19 @@ begin
         leased_at = v_now,
         lease_expires_at = v_now + make_interval(secs => v_lease_seconds),
         leased_by = p_worker,
-        lease_action = case when t.id = any (v_looks) then 'look_up_reversals' else 'reverse' end,
+        lease_action = marketplace._action(p_kind, t.id = any (v_looks)),
         call_params = case when t.id = any (v_looks) then t.call_params
-          else coalesce(t.call_params, marketplace._reversal_params(t, v_control.database_id)) end
-      where t.id = any (v_ids) and t.status = 'reversal_pending' and t.parked_reason is null
+          else coalesce(t.call_params, marketplace._call_params(t, v_control.database_id)) end
+      where t.id = any (v_ids) and t.status <> 'permanently_failed' and t.parked_reason is null
       returning t.*
     )
     select
       l.id, l.lease_action, l.lease_token, v_lease_seconds,
       l.stripe_transfer_id, l.stripe_reversal_id, coalesce((l.call_params ->> 'amount')::bigint, l.amount), l.currency,
-      l.destination_account, l.source_charge, null::text,
+      l.destination_account, l.source_charge, l.call_params ->> 'transfer_group',
       marketplace._current_key(l),
-      case l.lease_action when 'reverse' then l.call_params -> 'metadata' end
+      case when l.id <> all (v_looks) then l.call_params -> 'metadata' end,
+      case when p_kind = 'transfers' then marketplace._looked_for_since(l) end
     from leased as l
     order by l.next_retry_at, l.id;
   get diagnostics v_claimed = row_count;
@@ -83,34 +114,5 @@ begin
 end
 $$;
 
-comment on function marketplace.claim_due_reversals(text, integer, interval) is
-  'Leases up to p_limit due reversals to a worker and says for each what to do: reverse, with exactly what to send, or look_up_reversals. No row: nothing is due, calls are paused, or the rate budget is spent. Raises ST008 for a worker that is not registered, 25000 outside READ COMMITTED.';
-
-create or replace function marketplace._require_claim_arguments(p_worker text, p_limit integer, p_lease interval)
-returns void
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform marketplace._require_text('p_worker', p_worker);
-  if p_limit is null or p_lease is null then
-    raise exception 'p_limit or p_lease is missing'
-      using errcode = 'null_value_not_allowed', hint = 'Pass how many rows, and for how long.',
-            column = case when p_limit is null then 'p_limit' else 'p_lease' end;
-  end if;
-  if p_limit not between 1 and 1000 then
-    raise exception 'p_limit is %', p_limit
-      using errcode = 'invalid_parameter_value', hint = 'Pass 1 to 1000.', column = 'p_limit';
-  end if;
-  -- In seconds: to a calendar, months and days are not always the same.
-  if extract(epoch from p_lease) not between 0.001 and 3600 then
-    raise exception 'p_lease is %', p_lease
-      using errcode = 'invalid_parameter_value',
-            hint = 'Pass a lease of at most one hour, longer than a call may take.', column = 'p_lease';
-  end if;
-end
-$$;
-
-comment on function marketplace._require_claim_arguments(text, integer, interval) is
-  'Raises 22004 or 22023 for arguments of a claim that cannot be meant.';
+comment on function marketplace._claim_calls(text, text, integer, interval) is
+  'The claim of either kind, reversals or transfers: leases due rows and says what to do for each.';

@@ -14,14 +14,14 @@ as $$
 declare
   v_verdict text;
 begin
-  if p_action is null or p_action not in ('reverse', 'look_up_reversals') then
+  if p_action is null or p_action not in ('reverse', 'look_up_reversals', 'send', 'look_up_transfer') then
     raise exception 'p_action is %', coalesce(left(p_action, 60), 'missing')
       using errcode = case when p_action is null then 'null_value_not_allowed' else 'invalid_parameter_value' end,
-            hint = 'Pass the action of the call: reverse or look_up_reversals.', column = 'p_action';
+            hint = 'Pass the action of the call: reverse, send, look_up_reversals or look_up_transfer.', column = 'p_action';
   end if;
   if p_http_status is null or p_http_status not in (400, 401, 402, 403, 404, 409, 429)
     or coalesce(btrim(p_error_type), '') = '' then
-    return case p_action when 'reverse' then 'unknown' else 'unclear' end;
+    return case when marketplace._moves_money(p_action) then 'unknown' else 'unclear' end;
   end if;
 
   select r.verdict into v_verdict
@@ -41,12 +41,17 @@ begin
       else 'transient'
     end
   );
-  if p_action = 'reverse' then
+  if p_action = 'send' and v_verdict = 'already_reversed' then
+    v_verdict := 'transient';
+  end if;
+  if marketplace._moves_money(p_action) then
     return v_verdict;
   end if;
   -- A look-up moves nothing, so its refusal says nothing of the row; only that the transfer is not there, or that it
   -- may not be seen.
   return case
+    -- A list of transfers is there, however empty.
+    when v_verdict = 'not_found' and p_action = 'look_up_transfer' then 'unclear'
     when v_verdict in ('configuration', 'not_found', 'throttled') then v_verdict
     when p_http_status = 403 then 'configuration'
     else 'unclear'

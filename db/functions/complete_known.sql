@@ -50,7 +50,8 @@ begin
   if p_known.status = 'permanently_failed' or p_known.lease_token is not null or p_known.call_last_sent_at is not null
     or exists (
       select from marketplace._family(p_known.id) as f
-      where f.status in ('pending', 'failed') and marketplace._may_be_under_way(f)) then
+      where f.status in ('pending', 'failed')
+        and (f.call_last_sent_at is not null or marketplace._may_be_under_way(f))) then
     raise exception 'transfer % is %, which leaves no room for %',
       p_known.id, p_known.status, coalesce(p_stripe_transfer_id, 'a payment')
       using errcode = 'ST002',

@@ -27,6 +27,7 @@ begin
     v_id := marketplace._insert_transfer(
       'pending', p_transfer_key, p_order_id, p_seller_id, p_destination_account,
       p_amount, p_currency, p_source_charge, null);
+    perform pg_notify('seller_transfers_due', '');
   end if;
   return query select t.* from marketplace.seller_transfers as t where t.id = v_id;
 end

@@ -3,7 +3,7 @@
 create or replace function marketplace._is_left(p_row marketplace.seller_transfers)
 returns boolean
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -14,21 +14,25 @@ end
 $$;
 
 comment on function marketplace._is_left(marketplace.seller_transfers) is
-  'True if a request may take the row now: paid and not asked back yet, or never sent.';
+  'True if a request may take the row now: paid and not asked back yet, or known not to be paid.';
 
 create or replace function marketplace._may_be_under_way(p_row marketplace.seller_transfers)
 returns boolean
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return p_row.lease_token is not null or p_row.call_last_sent_at is not null or p_row.call_unknown;
+  -- What was refused is known. After a failover nothing is, until the row was looked for and it was quiet.
+  return p_row.lease_token is not null or p_row.call_unknown or exists (
+    select from marketplace.stripe_control as c
+    where c.look_up_first_since is not null
+      and coalesce(p_row.call_absent_at < marketplace._quiet_from(p_row), true));
 end
 $$;
 
 comment on function marketplace._may_be_under_way(marketplace.seller_transfers) is
-  'True if a call of the row''s obligation was, is being or may have been made.';
+  'True if a request for the row''s obligation is being made, or may have been executed without our knowing.';
 
 create or replace function marketplace._family(p_root_id bigint)
 returns setof marketplace.seller_transfers

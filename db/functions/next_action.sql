@@ -1,9 +1,10 @@
 -- What may be asked of Stripe next: a request, or a look at what is there.
 --
--- Stripe refuses a second reversal of a whole transfer. Of a part it refuses none, and it forgets keys after a day. So
--- nothing is sent while it is not known what became of the request before; nothing is sent under a key that Stripe may
--- have forgotten; and where Stripe would not refuse a second one, it is looked for before the first. Both lengths
--- of time, `quiet` and `key_max_age`, are read here and nowhere else.
+-- Stripe refuses a second reversal of a whole transfer. Of a part it refuses none, nor a second transfer, and it forgets
+-- keys after a day. So nothing is sent while it is not known what became of the request before; nothing is sent under a
+-- key that Stripe may have forgotten; where Stripe would not refuse a second one, it is looked for before the first; and
+-- what nobody wants any more is only looked for. Both lengths of time, `quiet` and `key_max_age`, are read here and
+-- nowhere else.
 
 create or replace function marketplace._must_look(
   p_row marketplace.seller_transfers, p_control marketplace.stripe_control, p_now timestamptz
@@ -17,6 +18,7 @@ begin
   return
     -- Stripe holds a reversal of ours: what becomes of it is seen there.
     p_row.stripe_reversal_id is not null
+    or marketplace._is_unwanted(p_row)
     -- The key brings nothing but the error that Stripe stored for it, or may be forgotten.
     or p_row.call_replayed
     or marketplace._is_key_old(p_row, p_now)
@@ -27,7 +29,7 @@ begin
         p_row.call_unknown
         or p_row.call_generation > 1
         or p_control.look_up_first_since is not null
-        or not marketplace._is_whole(p_row)
+        or not marketplace._is_first_of_its_kind(p_row)
       )
     );
 end
@@ -68,19 +70,23 @@ $$;
 comment on function marketplace._may_give_up(timestamptz) is
   'False for as long after look_up_first as a request may be under way that this database does not know of.';
 
-create or replace function marketplace._is_whole(p_row marketplace.seller_transfers)
+create or replace function marketplace._is_first_of_its_kind(p_row marketplace.seller_transfers)
 returns boolean
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return p_row.root_id is null and p_row.amount = p_row.original_amount;
+  -- All of a Stripe transfer: Stripe itself refuses to take that back twice. A send that no row before it can have made.
+  return case
+    when p_row.completed_at is null then p_row.successor_of is null
+    else p_row.root_id is null and p_row.amount = p_row.original_amount
+  end;
 end
 $$;
 
-comment on function marketplace._is_whole(marketplace.seller_transfers) is
-  'True if the row is all of its Stripe transfer: then Stripe itself refuses a second reversal.';
+comment on function marketplace._is_first_of_its_kind(marketplace.seller_transfers) is
+  'True if the first request for the row may be made without a look: another one would be refused, or cannot have been made.';
 
 create or replace function marketplace._is_key_old(p_row marketplace.seller_transfers, p_now timestamptz)
 returns boolean

@@ -9,34 +9,25 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
   v_control marketplace.stripe_control;
-  v_unleased timestamptz;
-  v_leased timestamptz;
   v_due timestamptz;
 begin
-  if p_kind is not null and p_kind <> 'reversals' then
+  if p_kind not in ('reversals', 'transfers') then
     raise exception 'p_kind is %', left(p_kind, 60)
-      using errcode = 'invalid_parameter_value', hint = 'Pass reversals, or nothing for every kind.', column = 'p_kind';
+      using errcode = 'invalid_parameter_value',
+            hint = 'Pass reversals or transfers, or nothing for every kind.', column = 'p_kind';
   end if;
   select * into strict v_control from marketplace.stripe_control;
   if v_control.paused_by is not null and v_control.probe_at is null then
     return null;
   end if;
 
-  select t.next_retry_at into v_unleased
-  from marketplace.seller_transfers as t
-  where t.status = 'reversal_pending' and t.parked_reason is null and t.lease_token is null
-    and not marketplace._has_leased_sibling(t.id, t.root_id, v_now)
-  order by t.next_retry_at
-  limit 1;
-  if v_unleased is null or v_unleased > v_now then
-    -- All that is due is leased or waits for a leased one, so this reads little more than those.
-    select min(t.lease_expires_at) into v_leased
-    from marketplace.seller_transfers as t
-    where t.status = 'reversal_pending' and t.parked_reason is null and t.next_retry_at <= v_now
-      and t.lease_token is not null;
+  if coalesce(p_kind, 'reversals') = 'reversals' then
+    v_due := marketplace._next_due_at('reversal_pending', v_now);
   end if;
-
-  v_due := least(v_unleased, v_leased);
+  if coalesce(p_kind, 'transfers') = 'transfers' then
+    v_due := least(
+      v_due, marketplace._next_due_at('pending', v_now), marketplace._next_due_at('failed', v_now));
+  end if;
   if v_due is null then
     return null;
   end if;
@@ -47,4 +38,38 @@ end
 $$;
 
 comment on function marketplace.next_due_in(text) is
-  'Until a claim could return a row, leases, pause, trial call and rate budget counted; null if there is none to wait for. p_kind: reversals, or null for every kind.';
+  'Until a claim could return a row, leases, pause, trial call and rate budget counted; null if there is none to wait for. p_kind: reversals, transfers, or null for every kind.';
+
+create or replace function marketplace._next_due_at(p_status text, p_now timestamptz)
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_unleased timestamptz;
+  v_leased timestamptz;
+begin
+  -- Dynamic, so that each status is planned with its own partial index.
+  execute format($sql$
+    select t.next_retry_at
+    from marketplace.seller_transfers as t
+    where t.status = %1$L and t.parked_reason is null and t.lease_token is null
+      and (%1$L <> 'reversal_pending' or not marketplace._has_leased_sibling(t.id, t.root_id, $1))
+    order by t.next_retry_at
+    limit 1
+  $sql$, p_status) into v_unleased using p_now;
+  if v_unleased is null or v_unleased > p_now then
+    -- All that is due is leased or waits for a leased one, so this reads little more than those.
+    execute format($sql$
+      select min(t.lease_expires_at)
+      from marketplace.seller_transfers as t
+      where t.status = %1$L and t.parked_reason is null and t.next_retry_at <= $1 and t.lease_token is not null
+    $sql$, p_status) into v_leased using p_now;
+  end if;
+  return least(v_unleased, v_leased);
+end
+$$;
+
+comment on function marketplace._next_due_at(text, timestamptz) is
+  'When the first row of this status may be claimed: it is due, or a lease ends; null if there is none.';

@@ -37,7 +37,10 @@ begin
     where o.sent
     union all
     select
-      a.transfer_id, a.http_status between 200 and 299 and (v_are_known or a.worker = any (v_workers)), a.verdict
+      -- That an account's list of transfers is empty says nothing of whose key was used.
+      a.transfer_id,
+      a.http_status between 200 and 299 and a.action <> 'look_up_transfer' and (v_are_known or a.worker = any (v_workers)),
+      a.verdict
     from marketplace.transfer_attempts as a
     where a.finished_at > p_now - interval '10 minutes' and a.kind = 'call' and a.disposition = 'applied'
   )

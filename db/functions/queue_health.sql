@@ -2,7 +2,7 @@
 
 create or replace view marketplace.queue_health as
 select
-  'reversals'::text as kind,
+  k.kind,
   count(*) filter (
     where t.next_retry_at <= n.now and t.parked_reason is null and coalesce(t.lease_expires_at <= n.now, true)
   ) as due,
@@ -20,21 +20,32 @@ select
   c.probe_at
 from marketplace.stripe_control as c
 cross join (select clock_timestamp() as now) as n
--- In two halves, for each has an index of its own; together they would be a scan of everything there ever was. By
--- name: a view of all columns would keep a rollback from dropping any.
+cross join (values ('reversals'), ('transfers')) as k (kind)
+-- A part for each index; together they would be a scan of everything there ever was. By name: a view of all columns
+-- would keep a rollback from dropping any.
 left join (
-  select h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
+  select 'reversals' as kind, h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
   from marketplace.seller_transfers as h
   where h.status = 'reversal_pending' and h.parked_reason is null
   union all
-  select h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
+  select 'transfers', h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
   from marketplace.seller_transfers as h
-  where h.status = 'reversal_pending' and h.parked_reason is not null
-) as t on true
-group by c.paused_at, c.paused_by, c.pause_reason, c.probe_at;
+  where h.status = 'pending' and h.parked_reason is null
+  union all
+  select 'transfers', h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
+  from marketplace.seller_transfers as h
+  where h.status = 'failed' and h.parked_reason is null
+  union all
+  select
+    case h.status when 'reversal_pending' then 'reversals' else 'transfers' end,
+    h.next_retry_at, h.lease_token, h.lease_expires_at, h.parked_reason, h.call_unknown
+  from marketplace.seller_transfers as h
+  where h.parked_reason is not null
+) as t on t.kind = k.kind
+group by k.kind, c.paused_at, c.paused_by, c.pause_reason, c.probe_at;
 
 comment on view marketplace.queue_health is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused.';
-comment on column marketplace.queue_health.kind is 'reversals.';
+comment on column marketplace.queue_health.kind is 'reversals, or transfers that are to be sent.';
 comment on column marketplace.queue_health.due is 'Rows a claim could return now, were calls not paused.';
 comment on column marketplace.queue_health.oldest_due_for is 'How long the longest of them has been due.';
 comment on column marketplace.queue_health.waiting is 'Rows whose next try is in the future.';

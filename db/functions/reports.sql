@@ -7,18 +7,43 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- A look-up may split its row, and a family's sum is checked under its root's lock.
+  -- A row may be split, or taken for what a request could not have yet, and a family's sum is checked under its root's
+  -- lock.
   return array(
     select o.id from unnest(p_outcomes) as o
     union
     select t.root_id
     from unnest(p_outcomes) as o
     inner join marketplace.seller_transfers as t on t.id = o.id
-    where o.action = 'look_up_reversals' and t.root_id is not null);
+    where t.root_id is not null);
 end
 $$;
 
 comment on function marketplace._rows_of_reports(marketplace.stripe_outcome[]) is 'The rows to lock, in id order, before these reports are applied.';
+
+create or replace function marketplace._lock_orders_of(p_outcomes marketplace.stripe_outcome[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_order_id text;
+begin
+  -- What became of a row may move more of its order's money: slices, what a request could not take before, what is given
+  -- back. In one order everywhere, or two batches could wait for each other.
+  for v_order_id in
+    select distinct t.order_id
+    from unnest(p_outcomes) as o
+    inner join marketplace.seller_transfers as t on t.id = o.id
+    order by t.order_id
+  loop
+    perform marketplace._lock_order(v_order_id);
+  end loop;
+end
+$$;
+
+comment on function marketplace._lock_orders_of(marketplace.stripe_outcome[]) is
+  'Takes the locks of the orders that these reports are about.';
 
 create or replace function marketplace._report_on(p_outcome marketplace.stripe_outcome, p_action text)
 returns marketplace.stripe_outcome
@@ -44,26 +69,34 @@ $$;
 comment on function marketplace._report_on(marketplace.stripe_outcome, text) is
   'The report, if it is about the action of the lease; otherwise one without facts.';
 
-create or replace function marketplace._read_report(
+create or replace function marketplace._judge_report(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
-  out verdict text, out reversal_id text, out elsewhere bigint, out words text
+  out verdict text, out object_id text, out transfer_group text, out elsewhere bigint, out words text
 )
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if p_outcome.action = 'reverse' then
-    -- One reversal is evidence for one row; asked before the write, for one unique violation would refuse the whole
-    -- batch.
-    verdict := marketplace._reversal_verdict(p_outcome, p_row, exists (
-      select from marketplace.seller_transfers as t
-      where t.stripe_reversal_id = p_outcome.object ->> 'id' and t.id <> p_row.id));
-  else
-    select r.* into verdict, reversal_id, elsewhere, words
-    from marketplace._read_look_up(p_outcome, p_row, p_now) as r;
-  end if;
-  if verdict = 'not_found' and p_row.stripe_reversal_id is null and exists (
+  -- What is evidence for another row is asked before the write: one unique violation would refuse the whole batch.
+  case p_outcome.action
+    when 'reverse' then
+      verdict := marketplace._reversal_verdict(p_outcome, p_row, exists (
+        select from marketplace.seller_transfers as t
+        where t.stripe_reversal_id = p_outcome.object ->> 'id' and t.id <> p_row.id));
+      object_id := marketplace._read_text(p_outcome.object -> 'id', 255);
+    when 'look_up_reversals' then
+      select r.* into verdict, object_id, elsewhere, words
+      from marketplace._read_look_up(p_outcome, p_row, p_now) as r;
+    when 'send' then
+      verdict := marketplace._send_verdict(p_outcome, p_row);
+      object_id := marketplace._read_text(p_outcome.object -> 'id', 255);
+      transfer_group := marketplace._read_text(p_outcome.object -> 'transfer_group', 255);
+    when 'look_up_transfer' then
+      select r.* into verdict, object_id, transfer_group, words
+      from marketplace._read_transfer_look_up(p_outcome, p_row, p_now) as r;
+  end case;
+  if verdict = 'not_found' and p_row.stripe_transfer_id is not null and p_row.stripe_reversal_id is null and exists (
     select from marketplace.transfer_attempts as a
     where a.transfer_id = p_row.id and a.http_status between 200 and 299
   ) then
@@ -73,69 +106,5 @@ begin
 end
 $$;
 
-comment on function marketplace._read_report(marketplace.stripe_outcome, marketplace.seller_transfers, timestamptz) is
+comment on function marketplace._judge_report(marketplace.stripe_outcome, marketplace.seller_transfers, timestamptz) is
   'Verdict on a report, as if it were applied to the row.';
-
-create or replace function marketplace._keep_stale_report(
-  p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_is_second boolean, p_now timestamptz
-)
-returns marketplace.recorded_outcome
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_read record;
-  v_verdict text;
-  v_is_proof boolean;
-begin
-  select * into v_read from marketplace._read_report(p_outcome, p_row, p_now);
-  v_verdict := v_read.verdict;
-  -- Also where the row asks for another amount by now: money moved.
-  v_is_proof := v_verdict in ('succeeded', 'accepted') or marketplace._is_another_reversal(p_outcome, p_row);
-  if p_row.status = 'reversed' and marketplace._is_another_reversal(p_outcome, p_row) then
-    v_verdict := 'moved_twice';
-  elsif p_row.status = 'permanently_failed' and v_is_proof then
-    v_verdict := 'late_success';
-  elsif p_row.status = 'reversal_pending' and p_row.lease_token is null and v_is_proof then
-    -- Proof that the money moved. What it proves is looked up before it is believed.
-    update marketplace.seller_transfers
-    set call_unknown = true, call_absent_at = null, next_retry_at = least(next_retry_at, p_now)
-    where id = p_row.id;
-  end if;
-  perform marketplace._keep_attempt(
-    p_outcome, p_row,
-    case when p_is_second then 'second_report' when p_outcome.sent then 'call' else 'not_sent' end,
-    v_verdict, v_read.reversal_id, v_read.words,
-    case when p_row.status in ('reversed', 'permanently_failed') then 'late' else 'stale' end,
-    p_now);
-  return (p_row.id, 'stale', v_verdict, p_row.status, p_row.next_retry_at)::marketplace.recorded_outcome;
-end
-$$;
-
-comment on function marketplace._keep_stale_report(
-  marketplace.stripe_outcome, marketplace.seller_transfers, boolean, timestamptz
-) is 'Keeps a report whose lease is not the row''s any more. It changes nothing but that proof of success is looked up.';
-
-create or replace function marketplace._is_another_reversal(
-  p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers
-)
-returns boolean
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return p_outcome.action = 'reverse'
-    and coalesce(p_outcome.http_status between 200 and 299, false)
-    and p_outcome.object ->> 'object' is not distinct from 'transfer_reversal'
-    and p_outcome.object ->> 'transfer' is not distinct from p_row.stripe_transfer_id
-    and coalesce(p_outcome.object ->> 'status', 'succeeded') in ('pending', 'succeeded')
-    and coalesce(p_outcome.object ->> 'id', '') ~ '^trr_[A-Za-z0-9]{1,250}$'
-    and p_outcome.object ->> 'id' is distinct from p_row.stripe_reversal_id
-    and not exists (
-      select from marketplace.seller_transfers as t where t.stripe_reversal_id = p_outcome.object ->> 'id');
-end
-$$;
-
-comment on function marketplace._is_another_reversal(marketplace.stripe_outcome, marketplace.seller_transfers) is
-  'True if a report proves a live reversal of the row''s transfer that is no row''s evidence yet.';

@@ -83,40 +83,30 @@ $$;
 comment on function marketplace._reversed_row(marketplace.seller_transfers, text, text) is
   'The row reversed: by a reversal of ours, or elsewhere as the message says.';
 
-create or replace function marketplace._write_settled(p_row marketplace.seller_transfers)
-returns void
+create or replace function marketplace._done_row(
+  p_row marketplace.seller_transfers, p_object_id text, p_transfer_group text, p_now timestamptz
+)
+returns marketplace.seller_transfers
 language plpgsql
+immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  update marketplace.seller_transfers
-  set
-    status = p_row.status,
-    stripe_reversal_id = p_row.stripe_reversal_id,
-    parked_reason = p_row.parked_reason,
-    failure_code = p_row.failure_code,
-    failure_message = p_row.failure_message,
-    next_retry_at = p_row.next_retry_at,
-    retry_count = p_row.retry_count,
-    streak = p_row.streak,
-    streak_verdict = p_row.streak_verdict,
-    streak_since = p_row.streak_since,
-    lease_token = p_row.lease_token,
-    leased_at = p_row.leased_at,
-    lease_expires_at = p_row.lease_expires_at,
-    leased_by = p_row.leased_by,
-    lease_action = p_row.lease_action,
-    call_generation = p_row.call_generation,
-    call_params = p_row.call_params,
-    call_minted_at = p_row.call_minted_at,
-    call_last_sent_at = p_row.call_last_sent_at,
-    call_replayed = p_row.call_replayed,
-    call_unknown = p_row.call_unknown,
-    call_absent_at = p_row.call_absent_at,
-    waiting_since = p_row.waiting_since
-  where id = p_row.id;
+  if p_row.completed_at is not null then
+    return marketplace._reversed_row(p_row, p_object_id, null);
+  end if;
+  p_row.status := 'completed';
+  p_row.completed_at := p_now;
+  p_row.stripe_transfer_id := p_object_id;
+  p_row.stripe_transfer_group := p_transfer_group;
+  p_row.next_retry_at := null;
+  p_row.parked_reason := null;
+  p_row.failure_code := null;
+  p_row.failure_message := null;
+  p_row.call_unknown := false;
+  return p_row;
 end
 $$;
 
-comment on function marketplace._write_settled(marketplace.seller_transfers) is
-  'Writes the columns that an outcome may change.';
+comment on function marketplace._done_row(marketplace.seller_transfers, text, text, timestamptz) is
+  'The row with its obligation met: paid by this transfer, or taken back by this reversal.';

@@ -53,7 +53,8 @@ begin
   p_row.waiting_since := coalesce(p_row.waiting_since, p_now);
   if p_now - p_row.waiting_since >= v_max_age and marketplace._may_give_up(p_now) then
     return marketplace._give_up_row(p_row, 'insufficient_balance', format(
-      'The seller''s balance has not covered it for %s. %s', v_max_age, p_message));
+      'The %s balance has not covered it for %s. %s',
+      case when p_row.completed_at is null then 'platform''s' else 'seller''s' end, v_max_age, p_message));
   end if;
   p_row.failure_message := p_message;
   return marketplace._next_generation(p_row, p_now);
@@ -61,4 +62,4 @@ end
 $$;
 
 comment on function marketplace._row_short_of_balance(marketplace.seller_transfers, text, timestamptz) is
-  'The row that the seller''s balance does not cover: a new key later, or given up after the 45 days of retry_policy.';
+  'The row that the seller''s balance, or for a send the platform''s, does not cover: a new key later, or given up after the 45 days of retry_policy.';

@@ -1,8 +1,9 @@
--- What a verdict on a reverse call does to a row. A pure decision: it is handed the row and returns what the row
--- becomes; nothing is written here.
+-- What a verdict on a request that moves money does to a row. A pure decision: it is handed the row and returns what the
+-- row becomes; nothing is written here.
 
-create or replace function marketplace._settle_reversal(
-  p_row marketplace.seller_transfers, p_outcome marketplace.stripe_outcome, p_verdict text, p_now timestamptz
+create or replace function marketplace._settle_post(
+  p_row marketplace.seller_transfers, p_outcome marketplace.stripe_outcome, p_verdict text, p_object_id text,
+  p_transfer_group text, p_now timestamptz
 )
 returns marketplace.seller_transfers
 language plpgsql
@@ -40,9 +41,9 @@ begin
 
   case v_verdict
     when 'succeeded' then
-      v_row := marketplace._reversed_row(v_row, p_outcome.object ->> 'id', null);
+      v_row := marketplace._done_row(v_row, p_object_id, p_transfer_group, p_now);
     when 'accepted' then
-      v_row := marketplace._accepted_row(v_row, p_outcome.object ->> 'id', p_now);
+      v_row := marketplace._accepted_row(v_row, p_object_id, p_now);
     when 'insufficient_balance' then
       v_row := marketplace._row_short_of_balance(v_row, v_message, p_now);
     when 'transient', 'already_reversed' then
@@ -70,20 +71,23 @@ begin
       v_row.parked_reason := left('conflict: Stripe knows this key with other parameters. ' || v_message, 1000);
     when 'mismatch' then
       v_row := marketplace._unknown_row(v_row);
-      v_row.parked_reason := left(format('mismatch: Stripe answered with a reversal that is not the one asked for: %s',
+      v_row.parked_reason := left(format('mismatch: Stripe answered with something that was not asked for: %s',
         marketplace._clean_text(p_outcome.object::text, 600)), 1000);
     when 'unknown' then
       v_row := marketplace._unknown_row(v_row);
       -- A replayed error is all that this key will bring from now on.
       v_row.call_replayed := p_row.call_replayed or (p_outcome.replayed and coalesce(p_outcome.http_status >= 500, false));
   end case;
+  if v_row.status = 'pending' and v_verdict in ('transient', 'insufficient_balance', 'already_reversed') then
+    v_row.status := 'failed';
+  end if;
   return v_row;
 end
 $$;
 
-comment on function marketplace._settle_reversal(
-  marketplace.seller_transfers, marketplace.stripe_outcome, text, timestamptz
-) is 'What a reversal becomes by the outcome of its call: the whole effect of each verdict on its row.';
+comment on function marketplace._settle_post(
+  marketplace.seller_transfers, marketplace.stripe_outcome, text, text, text, timestamptz
+) is 'What a row becomes by the outcome of its request: the whole effect of each verdict on it.';
 
 create or replace function marketplace._next_streak(
   p_row marketplace.seller_transfers, p_verdict text, p_now timestamptz

@@ -4,8 +4,8 @@
 -- A look-up moves nothing and spends nothing. It ends a row, takes the doubt off it, or leaves it as it was.
 
 create or replace function marketplace._settle_look_up(
-  p_row marketplace.seller_transfers, p_outcome marketplace.stripe_outcome, p_verdict text, p_reversal_id text,
-  p_words text, p_now timestamptz
+  p_row marketplace.seller_transfers, p_outcome marketplace.stripe_outcome, p_verdict text, p_object_id text,
+  p_transfer_group text, p_words text, p_now timestamptz
 )
 returns marketplace.seller_transfers
 language plpgsql
@@ -22,9 +22,9 @@ begin
     when 'not_sent' then
       null;
     when 'succeeded' then
-      v_row := marketplace._reversed_row(v_row, p_reversal_id, null);
+      v_row := marketplace._done_row(v_row, p_object_id, p_transfer_group, p_now);
     when 'accepted' then
-      v_row := marketplace._accepted_row(marketplace._next_streak(v_row, 'accepted', p_now), p_reversal_id, p_now);
+      v_row := marketplace._accepted_row(marketplace._next_streak(v_row, 'accepted', p_now), p_object_id, p_now);
     when 'insufficient_balance' then
       v_row.failure_code := 'insufficient_balance';
       v_row := marketplace._row_short_of_balance(
@@ -52,8 +52,8 @@ end
 $$;
 
 comment on function marketplace._settle_look_up(
-  marketplace.seller_transfers, marketplace.stripe_outcome, text, text, text, timestamptz
-) is 'What a reversal becomes by the outcome of a look-up: the whole effect of each verdict on its row.';
+  marketplace.seller_transfers, marketplace.stripe_outcome, text, text, text, text, timestamptz
+) is 'What a row becomes by the outcome of a look-up: the whole effect of each verdict on its row.';
 
 create or replace function marketplace._absent_row(
   p_row marketplace.seller_transfers, p_looked_at timestamptz, p_now timestamptz
@@ -73,7 +73,7 @@ begin
   end if;
   -- Its next_retry_at stays, and with it its place in the queue: at the end of a long one its key would be too old to be
   -- sent by the time of its turn, and it would be looked up for ever.
-  if not v_is_old and not p_row.call_replayed then
+  if not v_is_old and not p_row.call_replayed and not marketplace._is_unwanted(p_row) then
     -- Whatever is still under way has this key: sent again it is the same request.
     null;
   elsif not v_is_quiet then

@@ -52,7 +52,7 @@ begin
   if p_amount > v_left.available then
     raise exception 'order %: % asked, % left', p_order_id, p_amount, v_left.available
       using errcode = 'ST005',
-            hint = 'Ask for no more than is left: what other requests took, and what is in flight, is not.',
+            hint = 'Ask for no more than is left: what other requests took or asked for is not.',
             detail = jsonb_build_object('order_id', p_order_id, 'asked', p_amount, 'left', v_left.available)::text,
             column = 'p_amount';
   end if;
@@ -81,10 +81,7 @@ begin
     select r.id, r.transfer_key, c.currency, c.quantum, f.available
     from marketplace.seller_transfers as r
     inner join marketplace.currencies as c on c.currency = r.currency
-    cross join lateral (
-      select sum(m.amount)::bigint as available
-      from marketplace._family(r.id) as m where marketplace._is_left(m)
-    ) as f
+    cross join lateral (select marketplace._available(r.id) as available) as f
     where r.order_id = p_order_id and r.root_id is null and f.available > 0
     order by r.id;
 end

@@ -43,5 +43,16 @@ begin
   drop function if exists marketplace.claim_due_transfers(text, integer, interval);
   drop function if exists marketplace._claim_calls(text, text, integer, interval);
   alter type marketplace.stripe_call drop attribute if exists created_after;
+
+  comment on type marketplace.stripe_call is 'One leased call: what to do (action), under which lease (token, seconds from the claim), and exactly what to send. Amounts in minor units.';
+  comment on column marketplace.seller_transfers.root_id is 'On a slice: the row that the whole transfer was recorded as. Null on that row itself, the root.';
+  comment on column marketplace.seller_transfers.transfer_key is 'The app''s own dedupe key: the same key is the same transfer. Null on slices: the root has it.';
+  comment on column marketplace.seller_transfers.original_amount is 'The amount at birth, in minor units; never changes. A root''s is what was first asked for, and what its family adds up to.';
+  comment on column marketplace.seller_transfers.lease_action is 'What the worker was told to do: reverse, which may move money, or look_up_reversals, which does not.';
+  comment on column marketplace.transfer_attempts.action is 'What the worker was told to do: reverse or look_up_reversals.';
+  comment on constraint chk_slice_has_a_family on marketplace.seller_transfers is 'A slice has a root and a row it was split from, neither of them itself; a root has none.';
+  comment on constraint chk_root_has_a_key on marketplace.seller_transfers is 'The app knows a root by its key, and a slice by its root.';
+  comment on column marketplace.reversal_requests.order_id is 'The order whose money is taken back.';
+  comment on column marketplace.reversal_requests.reason is 'refund, dispute or manual.';
 end
 $$;

@@ -4,17 +4,23 @@ from tests.mutants.mutant import mutant
 
 _CLAIM = "db/functions/claim.sql"
 _LEASE = "db/functions/lease.sql"
+_LOST = "db/functions/lost_lease.sql"
 _PAUSE = "db/functions/pause.sql"
-_OUTCOMES = "db/functions/outcomes.sql"
+_RECORD = "db/functions/record_outcomes.sql"
 _LOCK = "select * into strict v_control from marketplace.stripe_control for no key update;"
-_DUE = "where t.status = 'reversal_pending' and t.parked_reason is null\n      and t.next_retry_at <= p_now"
+_DUE = "where t.status = 'reversal_pending' and t.parked_reason is null\n        and t.next_retry_at <= p_now"
+_UNLEASED = " and (t.lease_expires_at is null or t.lease_expires_at <= p_now)"
+_NO_SIBLING = (
+    "\n        and (v_refused is null or t.destination_account <> all (v_refused))"
+    "\n        and not marketplace._has_leased_sibling"
+)
 
 MUTANTS = (
     mutant(
         "live-lease-taken",
         "Two workers call Stripe for one row at once.",
         "test_lease.py::test_claim_skips_rows_that_are_not_due_parked_or_leased",
-        (_LEASE, " and (t.lease_expires_at is null or t.lease_expires_at <= p_now)", ""),
+        (_LEASE, _UNLEASED + _NO_SIBLING, _NO_SIBLING),
     ),
     mutant(
         "parked-row-claimed",
@@ -23,8 +29,8 @@ MUTANTS = (
         (_LEASE, _DUE, _DUE.replace(" and t.parked_reason is null", "")),
         (
             _CLAIM,
-            "and t.status = 'reversal_pending' and t.parked_reason is null\n",
-            "and t.status = 'reversal_pending'\n",
+            "and t.status <> 'permanently_failed' and t.parked_reason is null\n",
+            "and t.status <> 'permanently_failed'\n",
         ),
     ),
     mutant(
@@ -33,7 +39,7 @@ MUTANTS = (
         "test_claim.py::test_eight_sessions_at_once_get_400_distinct_rows_and_never_more_than_asked_for",
         (
             _CLAIM,
-            "where t.id = any (v_ids) and t.status = 'reversal_pending' and t.parked_reason is null",
+            "where t.id = any (v_ids) and t.status <> 'permanently_failed' and t.parked_reason is null",
             "where t.id in (\n"
             "        select c.id from marketplace.seller_transfers as c\n"
             "        where c.status = 'reversal_pending' and c.parked_reason is null and c.next_retry_at <= v_now\n"
@@ -48,12 +54,12 @@ MUTANTS = (
         (_CLAIM, _LOCK, _LOCK.replace(" for no key update", "")),
         (
             _LEASE,
-            "v_ids := array(\n    select t.id\n    from marketplace.seller_transfers as t\n",
-            "v_ids := array(\n"
-            "    with control as materialized (select from marketplace.stripe_control for no key update)\n"
-            "    select t.id\n    from control cross join marketplace.seller_transfers as t\n",
+            "'reversals' then\n    v_ids := array(\n      select t.id\n      from marketplace.seller_transfers as t\n",
+            "'reversals' then\n    v_ids := array(\n"
+            "      with control as materialized (select from marketplace.stripe_control for no key update)\n"
+            "      select t.id\n      from control cross join marketplace.seller_transfers as t\n",
         ),
-        (_LEASE, "for no key update skip locked\n  );", "for no key update of t skip locked\n  );"),
+        (_LEASE, "for no key update skip locked\n    );\n  else", "for no key update of t skip locked\n    );\n  else"),
     ),
     mutant(
         "control-not-locked",
@@ -81,15 +87,19 @@ MUTANTS = (
         "lost-post-not-unknown",
         "A worker died with its request on the way, and the next one sends without a look.",
         "test_reports.py",
-        (_LEASE, "call_unknown = t.call_unknown or t.lease_action = 'reverse',", "call_unknown = t.call_unknown,"),
+        (
+            _LOST,
+            "call_unknown = t.call_unknown or marketplace._moves_money(t.lease_action),",
+            "call_unknown = t.call_unknown,",
+        ),
     ),
     mutant(
         "lost-post-keeps-the-absence",
         "Nothing had been found before the request that a dead worker sent, so nobody looks again.",
         "test_next_action.py",
         (
-            _LEASE,
-            "call_absent_at = case when t.lease_action <> 'reverse' then t.call_absent_at end,",
+            _LOST,
+            "call_absent_at = case when not marketplace._moves_money(t.lease_action) then t.call_absent_at end,",
             "call_absent_at = t.call_absent_at,",
         ),
     ),
@@ -98,9 +108,9 @@ MUTANTS = (
         "The dead worker may have sent up to the end of its lease; quiet is counted from its beginning.",
         "test_next_action.py",
         (
-            _LEASE,
-            "case t.lease_action when 'reverse' then t.lease_expires_at else",
-            "case t.lease_action when 'reverse' then t.leased_at else",
+            _LOST,
+            "then t.lease_expires_at else t.call_last_sent_at end,",
+            "then t.leased_at else t.call_last_sent_at end,",
         ),
     ),
     mutant(
@@ -136,7 +146,7 @@ MUTANTS = (
         "A call that was under way when a person stopped everything starts everything again.",
         "test_pause.py",
         (
-            _OUTCOMES,
+            _RECORD,
             "if exists (select from marketplace.stripe_control as c where c.paused_by = 'verdict') then",
             "if true then",
         ),

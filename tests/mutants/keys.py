@@ -22,8 +22,8 @@ MUTANTS = (
         "test_call_identity.py::test_an_identity_of_200_characters_is_sent_as_it_is",
         (
             _IDENTITY,
-            "(select c.database_id from marketplace.stripe_control as c),\n      p_transfer.stripe_transfer_id,",
-            "(select c.database_id from marketplace.stripe_control as c),\n      p_transfer.id::text,",
+            "p_database_id, p_row.stripe_transfer_id, p_row.reversal_request_id, p_row.call_part);\nend",
+            "p_database_id, p_row.id::text, p_row.reversal_request_id, p_row.call_part);\nend",
         ),
     ),
     mutant(
@@ -44,8 +44,8 @@ MUTANTS = (
         "test_claim.py::test_a_request_is_sent_again_as_it_was_whatever_a_release_would_send",
         (
             _CLAIM,
-            "else coalesce(t.call_params, marketplace._reversal_params(t, v_control.database_id)) end",
-            "else marketplace._reversal_params(t, v_control.database_id) end",
+            "else coalesce(t.call_params, marketplace._call_params(t, v_control.database_id)) end",
+            "else marketplace._call_params(t, v_control.database_id) end",
         ),
     ),
     mutant(

@@ -34,7 +34,7 @@ MUTANTS = (
         "accepted-row-posted",
         "Stripe holds a reversal of ours and is asked for another one.",
         "test_next_action.py",
-        (_NEXT, "p_row.stripe_reversal_id is not null\n    -- The key", "false\n    -- The key"),
+        (_NEXT, "p_row.stripe_reversal_id is not null\n    or marketplace", "false\n    or marketplace"),
     ),
     mutant(
         "replayed-key-posted",
@@ -253,6 +253,10 @@ MUTANTS = (
         "refused-look-up-ends-the-row",
         "Stripe's words to a look end the row, as if they had been said to the request.",
         "test_look_up.py test_classify.py",
-        (_CLASSIFY, "if p_action = 'reverse' then\n    return v_verdict;", "if true then\n    return v_verdict;"),
+        (
+            _CLASSIFY,
+            "if marketplace._moves_money(p_action) then\n    return v_verdict;",
+            "if true then\n    return v_verdict;",
+        ),
     ),
 )

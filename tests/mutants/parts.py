@@ -29,7 +29,7 @@ MUTANTS = (
         "part-sent-without-look",
         "Stripe does not refuse a part a second time, and after a failover that nobody noticed it is sent again.",
         "test_split_by_evidence.py",
-        (_NEXT, "or not marketplace._is_whole(p_row)", "or false"),
+        (_NEXT, "or not marketplace._is_first_of_its_kind(p_row)", "or false"),
     ),
     mutant(
         "rest-taken-for-the-whole",

@@ -9,7 +9,7 @@ _GUARDS = "db/functions/transfer_guards.sql"
 _MATRIX = "db/functions/transfer_transitions.sql"
 _BIND = "db/migrations/0014.bind-guards.sql"
 _POLICY = "db/migrations/0020.add-look-ups.sql"
-_LEASE = "db/functions/lease.sql"
+_LOST = "db/functions/lost_lease.sql"
 _KEPT = "test_transfer_guards.py::test_no_record_can_be_deleted_or_truncated"
 
 MUTANTS = (
@@ -46,7 +46,7 @@ MUTANTS = (
         "row-without-stripe-id-called-for",
         "A transfer of which no Stripe id is known waits for ever instead of saying so.",
         "test_lease.py::test_a_row_without_a_stripe_id_ends_at_the_claim_and_no_call_is_made",
-        (_LEASE, "where id = any (p_ids) and coalesce(stripe_transfer_id, '') = '';", "where false;"),
+        (_LOST, "where id = any (p_ids) and coalesce(stripe_transfer_id, '') = '';", "where false;"),
     ),
     mutant(
         "trigger-not-enable-always",

@@ -5,6 +5,8 @@ from tests.mutants.mutant import mutant
 _OUTCOMES = "db/functions/outcomes.sql"
 _READ = "db/functions/read_outcomes.sql"
 _REPORTS = "db/functions/reports.sql"
+_STALE = "db/functions/stale_reports.sql"
+_RECORD = "db/functions/record_outcomes.sql"
 _VERDICT = "db/functions/reversal_verdict.sql"
 _CLASSIFY = "db/functions/classify.sql"
 _SETTLE = "db/functions/settle.sql"
@@ -37,29 +39,25 @@ MUTANTS = (
         "late-proof-ignored",
         "A lost worker reports success, and the row is sent or given up without a look.",
         "test_reports.py",
-        (_REPORTS, "elsif p_row.status = 'reversal_pending' and p_row.lease_token is null and", "elsif false and"),
+        (_STALE, "elsif v_is_open and p_row.lease_token is null and", "elsif false and"),
     ),
     mutant(
         "late-proof-raises-no-doubt",
         "A lost worker proves that the money moved, after a look that came too early; it is sent again.",
         "test_reports.py",
-        (_REPORTS, "set call_unknown = true, call_absent_at = null, next_retry_at", "set next_retry_at"),
+        (_STALE, "set call_unknown = true, call_absent_at = null, next_retry_at", "set next_retry_at"),
     ),
     mutant(
         "second-reversal-not-said",
         "The proof that money moved twice is filed away as a success.",
         "test_reports.py",
-        (
-            _REPORTS,
-            "if p_row.status = 'reversed' and marketplace._is_another_reversal(p_outcome, p_row) then",
-            "if false then",
-        ),
+        (_STALE, "if v_is_done and v_is_another then", "if false then"),
     ),
     mutant(
         "late-success-not-said",
         "A row was given up and its money has moved after all; nobody hears of it.",
         "test_reports.py",
-        (_REPORTS, "elsif p_row.status = 'permanently_failed' and v_is_proof then", "elsif false then"),
+        (_STALE, "elsif p_row.status = 'permanently_failed' and not v_is_done and v_is_proof then", "elsif false then"),
     ),
     mutant(
         "other-action-reported",
@@ -165,7 +163,7 @@ MUTANTS = (
         "401-does-not-pause",
         "A revoked key is used for every row again and again, and nobody is told.",
         "test_pause.py",
-        (_OUTCOMES, "if v_refusal is not null then", "if false then"),
+        (_RECORD, "if v_refusal is not null then", "if false then"),
     ),
     mutant(
         "429-clears-unknown",

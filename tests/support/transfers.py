@@ -115,6 +115,26 @@ def claim(db: Database, limit: int = 10, worker: str = "worker-1", lease: str = 
     return call(db, "claim_due_reversals", p_worker=worker, p_limit=limit, p_lease=lease)
 
 
+def claim_sends(db: Database, limit: int = 10, worker: str = "worker-1", lease: str = "60 s") -> list[DictRow]:
+    """As `claim`, of transfers that are to be sent."""
+    register(db, worker)
+    return call(db, "claim_due_transfers", p_worker=worker, p_limit=limit, p_lease=lease)
+
+
+def claimed_send(db: Database, n: int = 1, **changes: Any) -> DictRow:
+    """The call for transfer number `n`, created and just claimed; no other row may be due."""
+    create_transfer(db, n, **changes)
+    (leased,) = claim_sends(db)
+    return leased
+
+
+def claim_send_again(db: Database, transfer_id: int) -> DictRow:
+    """The next call for this unpaid row: its time is made to have come; no other row may be due."""
+    make_due(db, transfer_id)
+    (leased,) = claim_sends(db)
+    return leased
+
+
 def claimed_call(db: Database, n: int = 1, **changes: Any) -> DictRow:
     """The call for transfer number `n`, refunded and just claimed; no other row may be due."""
     refunded_transfer(db, n, **changes)
@@ -242,9 +262,41 @@ def found_reversal(of: DictRow, reversal: str | None = None, **changes: Any) -> 
     return reversal_object({**of, "metadata": metadata}, reversal, **changes)
 
 
+def transfer_object(leased: DictRow, transfer_id: str | None = None, **changes: Any) -> Facts:
+    """Stripe's transfer as the call asks for it; tr_n for acct_n unless named."""
+    metadata = leased["metadata"]
+    if metadata is None:  # a look-up is told none
+        identity, _, generation = leased["idempotency_key"].rpartition(":")
+        metadata = {"seller_transfers_identity": identity, "seller_transfers_generation": generation}
+    return {
+        "id": transfer_id or leased["destination_account"].replace("acct_", "tr_"),
+        "object": "transfer",
+        "amount": leased["amount"],
+        "currency": leased["currency"],
+        "destination": leased["destination_account"],
+        "source_transaction": leased["source_charge"],
+        "transfer_group": leased["transfer_group"],
+        "metadata": metadata,
+        "amount_reversed": 0,
+        **changes,
+    }
+
+
+def sent(leased: DictRow, transfer_id: str | None = None, **changes: Any) -> Facts:
+    """Stripe made the transfer."""
+    return report(leased, http_status=200, object=transfer_object(leased, transfer_id, **changes))
+
+
+def transfers_found(leased: DictRow, *transfers: Facts, **facts: Any) -> Facts:
+    """A look-up for a send that read the whole list: these transfers."""
+    return report(leased, **{"http_status": 200, "found": list(transfers), **facts})
+
+
 def record(db: Database, *outcomes: Facts) -> list[DictRow]:
-    """What becomes of these outcomes, reported together."""
-    return call(db, "record_reversal_outcomes", p_outcomes=Jsonb(list(outcomes)))
+    """What becomes of these outcomes, of one kind of work, reported together."""
+    of_sends = any(outcome["action"] in ("send", "look_up_transfer") for outcome in outcomes)
+    function = "record_transfer_outcomes" if of_sends else "record_reversal_outcomes"
+    return call(db, function, p_outcomes=Jsonb(list(outcomes)))
 
 
 def record_one(db: Database, outcome: Facts) -> DictRow:

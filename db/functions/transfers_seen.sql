@@ -1,0 +1,99 @@
+-- A list of an account's transfers as a look-up reports it: which of them is the row's.
+
+create or replace function marketplace._transfers_seen(
+  p_found jsonb, p_row marketplace.seller_transfers, p_identity text,
+  out readable boolean, out ours bigint, out ours_id text, out ours_words text, out ours_fits boolean,
+  out ours_group text, out alike_words text
+)
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  with listed as (
+    select
+      f.it ->> 'id' as id,
+      f.it #>> '{metadata,seller_transfers_identity}' as identity,
+      f.it ->> 'transfer_group' as transfer_group,
+      format('%s (%s %s)', f.it ->> 'id', f.it ->> 'amount', left(f.it ->> 'currency', 20)) as words,
+      marketplace._is_transfer(f.it) and marketplace._read_amount(f.it -> 'amount') is not null as readable,
+      marketplace._fits_send(f.it, p_row) as fits
+    from jsonb_array_elements(p_found) as f (it)
+  )
+  select
+    coalesce(bool_and(l.readable), true) and count(*) = count(distinct l.id),
+    count(*) filter (where l.identity = p_identity),
+    min(l.id) filter (where l.identity = p_identity),
+    left(string_agg(l.words, ', ' order by l.id) filter (where l.identity = p_identity), 500),
+    coalesce(bool_and(l.fits) filter (where l.identity = p_identity), false),
+    left(min(l.transfer_group) filter (where l.identity = p_identity), 255),
+    -- Without any mark of ours. One with a mark is another row's, here or in another database.
+    left(string_agg(l.words, ', ' order by l.id) filter (
+      where l.identity is null and l.fits
+        and (p_row.source_charge is not null or l.transfer_group is not distinct from p_row.order_id)
+        and not marketplace._is_recorded(l.id)), 500)
+  from listed as l
+$$;
+
+comment on function marketplace._transfers_seen(jsonb, marketplace.seller_transfers, text) is
+  'A reported list of transfers in one row: whether it can be read, what bears the row''s identity, and what looks like it and bears none.';
+
+create or replace function marketplace._read_transfer_look_up(
+  p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
+  out verdict text, out object_id text, out transfer_group text, out words text
+)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_seen record;
+begin
+  if not p_outcome.sent then
+    verdict := 'not_sent';
+    return;
+  end if;
+  if p_outcome.http_status not between 200 and 299 or p_outcome.http_status is null then
+    verdict := marketplace.classify_stripe_outcome(
+      p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
+    return;
+  end if;
+  verdict := 'unclear';
+  if p_outcome.found is null then
+    words := coalesce(p_outcome.error_message, 'The list of transfers could not be read to its end.');
+    return;
+  end if;
+  select * into v_seen from marketplace._transfers_seen(
+    p_outcome.found, p_row, marketplace._send_identity(
+      (select c.database_id from marketplace.stripe_control as c), marketplace._family_key(p_row), p_row.made_for));
+  if not v_seen.readable then
+    words := 'The list of transfers has one that cannot be read or comes twice.';
+    return;
+  end if;
+
+  if v_seen.ours > 1 then
+    verdict := 'moved_twice';
+    words := format('moved_twice: Stripe has %s transfers for this one: %s', v_seen.ours, v_seen.ours_words);
+  elsif v_seen.ours = 1 then
+    object_id := v_seen.ours_id;
+    transfer_group := v_seen.ours_group;
+    if object_id = p_row.stripe_transfer_id or (v_seen.ours_fits and not marketplace._is_recorded(object_id)) then
+      verdict := 'succeeded';
+    else
+      verdict := 'mismatch';
+      words := format('mismatch: Stripe has %s under this row''s identity, which is not the transfer asked for: %s',
+        object_id, v_seen.ours_words);
+    end if;
+  elsif v_seen.alike_words is not null then
+    verdict := 'mismatch';
+    words := format('mismatch: Stripe has what looks like this transfer, made by somebody else: %s', v_seen.alike_words);
+  elsif p_now >= p_row.lease_expires_at then
+    words := 'The look-up was reported after its lease had run out.';
+  else
+    verdict := 'absent';
+  end if;
+end
+$$;
+
+comment on function marketplace._read_transfer_look_up(
+  marketplace.stripe_outcome, marketplace.seller_transfers, timestamptz
+) is 'Verdict on a look-up for a send: what it found of this row''s (object_id), in words for a person.';
