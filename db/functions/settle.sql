@@ -1,5 +1,5 @@
--- What a verdict on a request that moves money does to a row. A pure decision: it is handed the row and returns what the
--- row becomes; nothing is written here.
+-- What a verdict on a request that moves money does to a row. A pure decision: it is handed the row and returns what
+-- the row becomes; nothing is written here.
 
 create or replace function marketplace._settle_post(
   p_row marketplace.seller_transfers, p_outcome marketplace.stripe_outcome, p_verdict text, p_object_id text,
