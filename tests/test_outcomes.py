@@ -117,7 +117,8 @@ def test_other_facts_for_a_lease_are_kept_once_and_only_hasten_the_look_up(db: D
     record_one(db, refusal(leased))
 
     after = transfer(db, leased["id"])
-    assert {name for name in after if after[name] != before[name]} == {"next_retry_at", "updated_at"}
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"next_retry_at", "call_last_sent_at", "updated_at"}
     assert [each["action"] for each in claim(db)] == ["look_up_reversals"]
     assert [
         (attempt["kind"], attempt["disposition"], attempt["verdict"]) for attempt in attempts(db, leased["id"])

@@ -512,3 +512,42 @@ def test_after_a_failover_a_refund_waits_for_a_quiet_look(db: Database) -> None:
         look(db, created["id"])
         assert transfer(db, created["id"])["status"] == status
     assert transfer(db, created["id"])["failure_code"] == "refunded_before_transfer"
+
+
+def test_a_look_that_began_before_the_proof_came_is_no_quiet_absence(db: Database) -> None:
+    leased = claimed_send(db)
+    lapse_lease(db, leased["id"])
+    look(db, leased["id"])
+    request_reversal(db)
+    pass_time(db, leased["id"], "3 hours")
+    looked = claim_send_again(db, leased["id"])
+    assert record_one(db, sent(leased))["result"] == "stale"
+
+    assert record_one(db, transfers_found(looked))["verdict"] == "absent"
+
+    held = transfer(db, leased["id"])
+    assert (held["status"], held["call_unknown"]) == ("pending", True)
+
+
+def test_no_refusal_takes_back_a_proof_that_came_meanwhile(db: Database) -> None:
+    lost = claimed_send(db)
+    lapse_lease(db, lost["id"])
+    look(db, lost["id"])
+    again = claim_send_again(db, lost["id"])
+    assert record_one(db, sent(lost))["verdict"] == "succeeded"
+
+    assert record_one(db, refusal(again))["verdict"] == "transient"
+
+    held = transfer(db, lost["id"])
+    assert (held["status"], held["call_unknown"], held["call_generation"]) == ("pending", True, 1)
+    assert claim_send_again(db, lost["id"])["action"] == "look_up_transfer"
+
+
+def test_after_a_failover_what_is_found_is_believed_when_it_is_quiet(db: Database) -> None:
+    transfer_id = unknown_send(db)
+    call(db, "look_up_first", p_reason="promoted")
+    for passed, verdict in (("5 minutes", "unclear"), ("1 hour", "succeeded")):
+        since = "look_up_first_since = look_up_first_since - %s::interval"
+        db.execute(f"update marketplace.stripe_control set {since}".encode(), [passed])
+        leased = claim_send_again(db, transfer_id)
+        assert record_one(db, transfers_found(leased, transfer_object(leased)))["verdict"] == verdict

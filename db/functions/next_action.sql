@@ -1,10 +1,10 @@
 -- What may be asked of Stripe next: a request, or a look at what is there.
 --
--- Stripe refuses a second reversal of a whole transfer. Of a part it refuses none, nor a second transfer, and it forgets
--- keys after a day. So nothing is sent while it is not known what became of the request before; nothing is sent under a
--- key that Stripe may have forgotten; where Stripe would not refuse a second one, it is looked for before the first; and
--- what nobody wants any more is only looked for. Both lengths of time, `quiet` and `key_max_age`, are read here and
--- nowhere else.
+-- Stripe refuses a second reversal of a whole transfer. Of a part it refuses none, nor a second transfer, and it
+-- forgets keys after a day. So nothing is sent while it is not known what became of the request before; nothing is sent
+-- under a key that Stripe may have forgotten; where Stripe would not refuse a second one, it is looked for before the
+-- first; and what nobody wants any more is only looked for. Both lengths of time, `quiet` and `key_max_age`, are read
+-- here and nowhere else.
 
 create or replace function marketplace._must_look(
   p_row marketplace.seller_transfers, p_control marketplace.stripe_control, p_now timestamptz

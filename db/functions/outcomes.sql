@@ -1,8 +1,8 @@
 -- Recording what Stripe said.
 --
 -- Lock order: the orders, the rows by id, then stripe_control, then runners. An outcome is applied only if its lease
--- token is the row's; otherwise it changes nothing and is kept. A report may be sent again as often as its sender likes:
--- a connection that was cut at COMMIT may have been committed, and the second time everything is already_recorded.
+-- token is the row's; otherwise it changes nothing and is kept. A report may be sent again as often as its sender
+-- likes: a connection that was cut at COMMIT may have been committed, and the second time it is already_recorded.
 
 create or replace function marketplace._record_outcome(
   p_outcome marketplace.stripe_outcome, p_burst boolean, p_now timestamptz

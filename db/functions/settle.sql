@@ -34,6 +34,12 @@ begin
     v_verdict := 'unknown';
   end if;
 
+  if v_verdict in ('transient', 'insufficient_balance', 'already_reversed', 'not_found')
+    and marketplace._was_proven_meanwhile(p_row) then
+    -- Another request of ours was executed after all. What this one was answered does not take that back.
+    v_verdict := 'unknown';
+  end if;
+
   v_row := marketplace._next_streak(v_row, v_verdict, p_now);
   v_row.failure_code := coalesce(p_outcome.error_code, v_verdict);
   v_row.failure_message := v_message;

@@ -27,10 +27,11 @@ begin
     v_verdict := 'moved_twice';
   elsif p_row.status = 'permanently_failed' and not v_is_done and v_is_proof then
     v_verdict := 'late_success';
-  elsif v_is_open and p_row.lease_token is null and v_is_proof then
-    -- Proof that the money moved. What it proves is looked up before it is believed.
+  elsif v_is_open and v_is_proof and (v_is_send or p_row.lease_token is null) then
+    -- Proof that the money moved. What it proves is looked up before it is believed. As if it had been sent now, so that
+    -- no look before this moment is a quiet one.
     update marketplace.seller_transfers
-    set call_unknown = true, call_absent_at = null, next_retry_at = least(next_retry_at, p_now)
+    set call_unknown = true, call_absent_at = null, call_last_sent_at = p_now, next_retry_at = least(next_retry_at, p_now)
     where id = p_row.id;
   end if;
   perform marketplace._write_attempt(
@@ -91,3 +92,21 @@ $$;
 
 comment on function marketplace._is_another_transfer(marketplace.stripe_outcome, marketplace.seller_transfers) is
   'True if a report proves a transfer to the row''s seller that no row stands for yet.';
+
+create or replace function marketplace._was_proven_meanwhile(p_row marketplace.seller_transfers)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (
+    select from marketplace.transfer_attempts as a
+    where a.transfer_id = p_row.id and a.disposition = 'stale' and a.finished_at >= p_row.leased_at
+      and a.kind in ('call', 'second_report') and a.stripe_object_id is not null
+      and a.http_status between 200 and 299 and a.action = 'send');
+end
+$$;
+
+comment on function marketplace._was_proven_meanwhile(marketplace.seller_transfers) is
+  'True if, since the row''s lease began, a report came whose lease was not the row''s any more and which said that Stripe had done it.';

@@ -76,7 +76,10 @@ begin
   elsif v_seen.ours = 1 then
     object_id := v_seen.ours_id;
     transfer_group := v_seen.ours_group;
-    if object_id = p_row.stripe_transfer_id or (v_seen.ours_fits and not marketplace._is_recorded(object_id)) then
+    if not marketplace._may_give_up(p_row.leased_at) then
+      verdict := 'unclear';
+      words := format('Stripe has %s; what a lost history did with it may still arrive there.', object_id);
+    elsif object_id = p_row.stripe_transfer_id or (v_seen.ours_fits and not marketplace._is_recorded(object_id)) then
       verdict := 'succeeded';
     else
       verdict := 'mismatch';

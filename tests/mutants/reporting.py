@@ -39,13 +39,13 @@ MUTANTS = (
         "late-proof-ignored",
         "A lost worker reports success, and the row is sent or given up without a look.",
         "test_reports.py",
-        (_STALE, "elsif v_is_open and p_row.lease_token is null and", "elsif false and"),
+        (_STALE, "elsif v_is_open and v_is_proof and", "elsif false and"),
     ),
     mutant(
         "late-proof-raises-no-doubt",
         "A lost worker proves that the money moved, after a look that came too early; it is sent again.",
         "test_reports.py",
-        (_STALE, "set call_unknown = true, call_absent_at = null, next_retry_at", "set next_retry_at"),
+        (_STALE, "set call_unknown = true, call_absent_at = null, call_last_sent_at", "set call_last_sent_at"),
     ),
     mutant(
         "second-reversal-not-said",

@@ -244,7 +244,8 @@ class SideBySide:
         assert found.keys() == self.model.rows.keys()
         for row in self.model.rows.values():
             self._see_due(row)
-            assert _columns(row) == {name: found[row.id][name] for name in _columns(row)}
+            mine, theirs = _columns(row), {name: found[row.id][name] for name in _columns(row)}
+            assert mine == theirs, {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
             assert (found[row.id]["parked_reason"] is not None) == row.parked
             assert (found[row.id]["call_params"] is not None) == row.written
         control = self.model.control

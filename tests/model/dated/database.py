@@ -218,15 +218,10 @@ class Database:
 
     def _stale(self, row: Row, call: Call, answer: Answer, now: datetime) -> None:
         """A report without the row's lease changes nothing, but what it proves is looked up."""
-        if (
-            row.is_open
-            and row.lease is None
-            and self.read(row, call.action, answer, now).verdict
-            in (
-                "succeeded",
-                "accepted",
-            )
-        ):
+        proves = self.read(row, call.action, answer, now).verdict in ("succeeded", "accepted")
+        # Another one than was asked for: money moved all the same.
+        proves = proves or (call.action == "reverse" and answer.kind == "another reversal")
+        if row.is_open and row.lease is None and proves:
             row.proven(now)
 
     def _is_at_fault(self, row: Row) -> bool:

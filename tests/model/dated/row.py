@@ -218,6 +218,7 @@ class Row:
         """Somebody without a lease says that the money moved: nobody believes it, and everybody looks."""
         assert self.due is not None
         self._doubt()
+        self.sent_at = now
         self.due = Window(min(self.due.earliest, now), min(self.due.latest, now))
 
     # What can become of it
