@@ -1,8 +1,8 @@
 -- What waited for a row to become known.
 --
 -- A request that came while a row was in flight, or of unknown outcome, is kept in its line. As soon as it is known
--- what became of the row, it is taken for it in the same transaction: nobody sees a paid row of a refunded order that is
--- not on its way back. The row and its order are locked.
+-- what became of the row, it is taken for it in the same transaction: nobody sees a paid row of a refunded order that
+-- is not on its way back. The row and its order are locked.
 
 create or replace function marketplace._follow_up(p_id bigint, p_now timestamptz)
 returns void
