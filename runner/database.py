@@ -258,6 +258,10 @@ class Database:
         """How the work stands, a row per kind."""
         return await self._call(QueueHealth, "SELECT * FROM marketplace.read_queue_health()", ())
 
+    async def open_transfers(self) -> list[OpenReason]:
+        """Why transfers are not sent yet, a row per reason; those that need a person first."""
+        return await self._call(OpenReason, "SELECT * FROM marketplace.read_open_transfers()", ())
+
     async def open_reversals(self) -> list[OpenReason]:
         """Why reversals are not done yet, a row per reason; those that need a person first."""
         return await self._call(OpenReason, "SELECT * FROM marketplace.read_open_reversals()", ())

@@ -24,22 +24,22 @@ async def show_status(database: Database) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     totals = await database.transfer_totals()
     health = await database.queue_health()
-    reasons = await database.open_reversals()
+    reasons = {"reversals": await database.open_reversals(), "transfers": await database.open_transfers()}
     budget = await database.rate_budget()
     runners = await database.runner_health()
     problems = await database.self_check()
     console.print(totals_table(totals) if totals else "No transfers yet.")
     for kind in health:
         print_health(console, kind)
-    print_reasons(console, reasons)
+        print_reasons(console, reasons[kind.kind])
+    print_pause(console, health)
+    needs_a_person = any(reason.needs_a_person for found in reasons.values() for reason in found)
+    if needs_a_person:
+        print_what_to_do(console)
     print_budget(console, budget)
     print_runners(console, runners)
     print_problems(console, problems)
-    return (
-        not problems
-        and not any(reason.needs_a_person for reason in reasons)
-        and all(kind.paused_by in (None, "person") for kind in health)
-    )
+    return not problems and not needs_a_person and all(kind.paused_by in (None, "person") for kind in health)
 
 
 def totals_table(totals: list[TransferTotal]) -> Table:
@@ -72,7 +72,13 @@ def print_health(console: Console, health: QueueHealth) -> None:
         f"{health.kind}: {health.due} due{since}, {health.leased} under way, {health.waiting} waiting,"
         f" {health.parked} parked; {health.lapsed} lost by their worker, {health.unknown_outcome} of unknown outcome"
     )
-    if health.paused_at is not None:
+
+
+def print_pause(console: Console, kinds: list[QueueHealth]) -> None:
+    """That no calls are made, of whichever kind, and how that ends."""
+    for health in kinds[:1]:
+        if health.paused_at is None:
+            return
         console.print(
             f"Stripe calls are paused since {health.paused_at:%Y-%m-%d %H:%M:%S %Z} by {health.paused_by}:"
             f" {health.pause_reason}",
@@ -87,16 +93,19 @@ def print_health(console: Console, health: QueueHealth) -> None:
 
 
 def print_reasons(console: Console, reasons: list[OpenReason]) -> None:
-    """Why reversals are open, a line per reason."""
+    """Why rows of one kind are open, a line per reason."""
     for found in reasons:
         since = f" (since {found.oldest_since:%Y-%m-%d %H:%M %Z})" if found.oldest_since else ""
         person = "NEEDS A PERSON: " if found.needs_a_person else ""
         console.print(f"  {person}{found.transfers} {found.reason}{since}: {found.meaning}", markup=False)
-    if any(found.needs_a_person for found in reasons):
-        console.print(
-            "Which rows: select id, parked_reason from marketplace.seller_transfers where parked_reason is not null;\n"
-            "What to do about them: the README, under 'Looking around with psql'."
-        )
+
+
+def print_what_to_do(console: Console) -> None:
+    """Where a person looks further."""
+    console.print(
+        "Which rows: select id, parked_reason from marketplace.seller_transfers where parked_reason is not null;\n"
+        "What to do about them: the README, under 'Looking around with psql'."
+    )
 
 
 def print_budget(console: Console, budget: RateBudget) -> None:

@@ -251,6 +251,7 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "next_due_in": ({"p_kind": "reversals"}, {"p_kind": [("", INVALID), ("refunds", INVALID), (LONG, INVALID)]}),
     "look_up_first": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "read_open_reversals": ({}, {}),
+    "read_open_transfers": ({}, {}),
     "pause_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "resume_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "classify_stripe_outcome": (

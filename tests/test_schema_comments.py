@@ -18,6 +18,7 @@ PUBLIC_FUNCTIONS = {
     "look_up_first",
     "next_due_in",
     "read_open_reversals",
+    "read_open_transfers",
     "pause_stripe_calls",
     "read_queue_health",
     "read_rate_budget",

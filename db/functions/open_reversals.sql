@@ -22,7 +22,7 @@ end
 $$;
 
 comment on function marketplace._reason_open(marketplace.seller_transfers) is
-  'Why an open reversal is not done yet, in one word: of its parked_reason, or what its last call came to.';
+  'Why an open row is not done yet, in one word: of its parked_reason, or what its last call came to.';
 
 create or replace view marketplace.open_reversals as
 with open_rows as (
@@ -48,6 +48,7 @@ reasons as (
   from marketplace.transfer_attempts as a
   where a.verdict in ('moved_twice', 'late_success') and a.disposition = 'late'
     and a.finished_at > clock_timestamp() - interval '30 days'
+    and a.action in ('reverse', 'look_up_reversals')
   group by a.verdict
 )
 
