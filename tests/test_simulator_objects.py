@@ -285,6 +285,6 @@ async def test_named_objects_are_expanded_in_place(simulator: SimulatorClient, c
 
 async def test_what_is_not_simulated_is_an_honest_404(client: stripe.StripeClient) -> None:
     with pytest.raises(stripe.InvalidRequestError) as refusal:
-        await client.v1.events.list_async()
+        await client.v1.customers.list_async()
     assert refusal.value.http_status == 404
-    assert str(refusal.value.user_message).startswith("Unrecognized request URL (GET: /v1/events).")
+    assert str(refusal.value.user_message).startswith("Unrecognized request URL (GET: /v1/customers).")

@@ -227,8 +227,8 @@ def test_a_charge_without_a_group_takes_one_from_the_transfer(simulator: Simulat
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/v1/events"),
-        ("POST", "/v1/refunds"),
+        ("GET", "/v1/customers"),
+        ("POST", "/v1/payouts"),
         ("DELETE", "/v1/transfers/tr_1"),
         ("POST", "/v1/transfers//reversals"),
         ("GET", "/"),

@@ -9,22 +9,25 @@ client was told.
     simulator_process() as simulator: …              the same as a child process, with a client for its
     controls
 
-Where things are: `app` and `service` take a request through Stripe's gates, `endpoints` are Stripe's, `world`
-is the state, `shapes` and `errors` the wire, `idempotency`, `limits` and `faults` what their names say,
-`control` the /_sandbox/ endpoints and `client` the way to call those.
+Where things are: `app` and `service` take a request through Stripe's gates, `endpoints` are Stripe's, `world` and
+`payments` the state (of `objects`), `shapes` and `errors` the wire, `events` and `deliveries` what it tells by itself,
+`idempotency`, `limits` and `faults` what their names say, `control` the /_sandbox/ endpoints and `client` the way to
+call those.
 """
 
 from .calls import LIVE_KEY, TEST_KEY
-from .client import ControlRefused, SimulatorClient, StripeAnswer
+from .client import SimulatorClient
+from .connection import ControlRefused, StripeAnswer
 from .ledger import LedgerEntry
 from .process import SimulatorNotStarted, simulator_process
-from .requestlog import LoggedRequest
+from .requestlog import LoggedDelivery, LoggedRequest
 
 __all__ = [
     "LIVE_KEY",
     "TEST_KEY",
     "ControlRefused",
     "LedgerEntry",
+    "LoggedDelivery",
     "LoggedRequest",
     "SimulatorClient",
     "SimulatorNotStarted",

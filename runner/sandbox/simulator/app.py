@@ -11,8 +11,8 @@ from . import control, faults
 from .calls import Call, read_call
 from .errors import StripeError
 from .idempotency import Answer
+from .objects import new_id
 from .service import Simulator, refused
-from .world import new_id
 
 HOST = "127.0.0.1"
 

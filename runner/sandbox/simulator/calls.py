@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import errors, params
+from .ledger import Cause
+from .objects import new_id
 
 TEST_KEY = "sk_test_sandbox"
 LIVE_KEY = "sk_live_sandbox"
@@ -24,8 +26,8 @@ _SHOWN_KEY_SUFFIX = 4
 class Call:
     """A request: where to, with what, by whom. `params` are decoded; `api_key` is null if none was given.
 
-    `seq` is the request's number in the log. `pending_reversal` is set by a fault: the reversal it makes is
-    pending.
+    `seq` is the request's number in the log, `request_id` the `req_…` that its answer and its events bear.
+    `pending_reversal` is set by a fault: the reversal it makes is pending.
     """
 
     method: str
@@ -37,6 +39,12 @@ class Call:
     api_version: str = DEFAULT_API_VERSION
     seq: int = 0
     pending_reversal: bool = False
+    request_id: str = field(default_factory=lambda: new_id("req"))
+
+    @property
+    def cause(self) -> Cause:
+        """What the ledger and the events say of whoever made the call."""
+        return Cause(self.seq, self.idempotency_key, self.request_id)
 
     @property
     def transfer(self) -> str | None:

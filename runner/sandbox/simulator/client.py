@@ -4,150 +4,54 @@ Synchronous on purpose: it works in plain tests, beside an event loop and in thr
 call). Do not call it from the event loop the simulator itself runs in.
 """
 
-import base64
-import http.client
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
 
 from .calls import TEST_KEY
 from .ledger import LedgerEntry
+from .objects import PLATFORM
+from .payment_client import PaymentControls
 from .requestlog import LoggedRequest
 
-_PAUSE_SECONDS = 0.005
 
-
-class ControlRefused(Exception):
-    """The simulator did not do a command; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class StripeAnswer:
-    """An answer of the Stripe side, as it came over the wire. Names of `headers` are lower case."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """Give the body, decoded."""
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The body's `error` object; KeyError if it has none."""
-        error: dict[str, Any] = self.json()["error"]
-        return error
-
-    @property
-    def replayed(self) -> bool:
-        """Whether it is a stored answer."""
-        return self.headers.get("idempotent-replayed") == "true"
-
-
-class SimulatorClient:
+class SimulatorClient(PaymentControls):
     """Drives one simulator. Every method raises ControlRefused for what the simulator would not do."""
-
-    def __init__(self, base_url: str, *, timeout_seconds: float = 10.0) -> None:
-        self.base_url = base_url
-        self._host = urlsplit(base_url).netloc
-        self._timeout_seconds = timeout_seconds
-
-    def _send(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]
-    ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection(self._host, timeout=self._timeout_seconds)
-        try:
-            connection.request(method, path, body, dict(headers))
-            response = connection.getresponse()
-            content = response.read()
-            return response.status, {name.lower(): value for name, value in response.getheaders()}, content
-        finally:
-            connection.close()
-
-    def _command(self, method: str, command: str, **parameters: Any) -> dict[str, Any]:
-        path, body = f"/_sandbox/{command}", None
-        if method == "POST":
-            body = json.dumps(parameters).encode()
-        elif parameters:
-            path += "?" + urlencode(parameters)
-        status, _, content = self._send(method, path, body, {"Content-Type": "application/json"})
-        answer: dict[str, Any] = json.loads(content)
-        if status != 200:
-            raise ControlRefused(answer["error"])
-        return answer
-
-    def stripe(
-        self,
-        method: str,
-        path: str,
-        params: Mapping[str, object] | None = None,
-        *,
-        api_key: str | None = TEST_KEY,
-        idempotency_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> StripeAnswer:
-        """Make one request to the Stripe side without an SDK.
-
-        `params` are named as on the wire, with brackets: {"metadata[order]": "17", "created[gte]": 1}.
-        Raises http.client.HTTPException or OSError when no whole answer comes.
-        """
-        sent = dict(headers or {})
-        if api_key is not None:
-            sent["Authorization"] = "Basic " + base64.b64encode(f"{api_key}:".encode()).decode()
-        if idempotency_key is not None:
-            sent["Idempotency-Key"] = idempotency_key
-        encoded = urlencode(params or {})
-        body = None
-        if method == "GET" and encoded:
-            path += "?" + encoded
-        elif method != "GET":
-            sent["Content-Type"] = "application/x-www-form-urlencoded"
-            body = encoded.encode()
-        return StripeAnswer(*self._send(method, path, body, sent))
 
     def health(self) -> dict[str, Any]:
         """Ask whether it runs; gives `now`, its clock in seconds since the epoch."""
-        return self._command("GET", "health")
+        return self.command("GET", "health")
 
     def reset(self) -> None:
         """Start over: no objects, no money, no logs, no faults, the two default keys."""
-        self._command("POST", "reset")
+        self.command("POST", "reset")
 
     # Objects and money.
 
     def create_account(self, account_id: str | None = None, *, currency: str = "usd", livemode: bool = False) -> str:
         """Add a connected account; gives its id."""
-        answer = self._command("POST", "accounts", id=account_id, default_currency=currency, livemode=livemode)
+        answer = self.command("POST", "accounts", id=account_id, default_currency=currency, livemode=livemode)
         return str(answer["id"])
 
     def fund(self, amount: int, currency: str, *, account: str | None = None, livemode: bool = False) -> int:
         """Bring money in (negative: out) for an account or (null) the platform; gives what is then available."""
         target = {} if account is None else {"account": account}
-        answer = self._command("POST", "funds", amount=amount, currency=currency, livemode=livemode, **target)
+        answer = self.command("POST", "funds", amount=amount, currency=currency, livemode=livemode, **target)
         return int(answer["available"])
 
     def balances(self, *, livemode: bool = False) -> dict[str, dict[str, int]]:
         """Give what each account holds by currency; also "outside", the world the money came from."""
-        balances: dict[str, dict[str, int]] = self._command("GET", "balances", livemode=livemode)["balances"]
+        balances: dict[str, dict[str, int]] = self.command("GET", "balances", livemode=livemode)["balances"]
         return balances
 
-    def create_charge(
-        self, amount: int, currency: str, *, transfer_group: str | None = None, livemode: bool = False
-    ) -> str:
-        """Add a succeeded charge; gives its id."""
-        answer = self._command(
-            "POST",
-            "charges",
-            amount=amount,
-            currency=currency,
-            transfer_group=transfer_group,
-            livemode=livemode,
-        )
-        return str(answer["id"])
+    def set_platform_balance(self, amount: int, currency: str, *, livemode: bool = False) -> None:
+        """Bring the platform's available balance to exactly `amount`, from outside or to there."""
+        held = self.balances(livemode=livemode).get(PLATFORM, {}).get(currency, 0)
+        self.fund(amount - held, currency, livemode=livemode)
+
+    def sent_minus_reversed(self, *, livemode: bool = False) -> dict[str, dict[str, int]]:
+        """Give what each destination got by transfers and reversals did not take back, by currency."""
+        kept: dict[str, dict[str, int]] = self.command("GET", "sent_minus_reversed", livemode=livemode)["accounts"]
+        return kept
 
     def create_transfers(self, transfers: Sequence[Mapping[str, Any]], *, livemode: bool = False) -> list[str]:
         """Make up to 10,000 transfers; gives their ids in the same order.
@@ -156,7 +60,7 @@ class SimulatorClient:
         money for them and accounts not seen before are brought along.
         """
         listed = [dict(each) for each in transfers]
-        ids: list[str] = self._command("POST", "transfers", transfers=listed, livemode=livemode)["ids"]
+        ids: list[str] = self.command("POST", "transfers", transfers=listed, livemode=livemode)["ids"]
         return ids
 
     def create_transfer(self, destination: str, amount: int, currency: str, *, livemode: bool = False) -> str:
@@ -170,26 +74,18 @@ class SimulatorClient:
         Each is {amount} and optionally {metadata, pending}.
         """
         listed = [dict(each) for each in reversals]
-        ids: list[str] = self._command("POST", "reversals", transfer=transfer, reversals=listed)["ids"]
+        ids: list[str] = self.command("POST", "reversals", transfer=transfer, reversals=listed)["ids"]
         return ids
 
     def settle_reversal(self, reversal: str, status: Literal["succeeded", "failed", "canceled"]) -> None:
         """End a pending reversal."""
-        self._command("POST", "reversals/settle", reversal=reversal, status=status)
+        self.command("POST", "reversals/settle", reversal=reversal, status=status)
 
     # What happened.
 
-    def _log(self, name: str, since: int) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = []
-        while True:
-            page = self._command("GET", name, since=since + len(entries))
-            entries += page["entries"]
-            if not page["entries"] or since + len(entries) >= page["last"]:
-                return entries
-
     def ledger(self, *, since: int = 0, kind: str | None = None) -> list[LedgerEntry]:
         """Give every ledger entry numbered above `since`, of one kind or all."""
-        entries = [LedgerEntry(**entry) for entry in self._log("ledger", since)]
+        entries = [LedgerEntry(**entry) for entry in self.log("ledger", since)]
         return [entry for entry in entries if kind in (None, entry.kind)]
 
     def requests(
@@ -201,7 +97,7 @@ class SimulatorClient:
         idempotency_key: str | None = None,
     ) -> list[LoggedRequest]:
         """Give every request numbered above `since`; `path` is how the path ends, the others are equal."""
-        entries = [LoggedRequest(**entry) for entry in self._log("requests", since)]
+        entries = [LoggedRequest(**entry) for entry in self.log("requests", since)]
         return [
             entry
             for entry in entries
@@ -210,19 +106,11 @@ class SimulatorClient:
             and idempotency_key in (None, entry.idempotency_key)
         ]
 
-    def wait_until(self, happened: Callable[[], bool], what: str, *, within_seconds: float = 5.0) -> None:
-        """Look until `happened`; raises TimeoutError that names `what`."""
-        until = time.monotonic() + within_seconds
-        while not happened():
-            if time.monotonic() > until:
-                raise TimeoutError(f"{what}: not within {within_seconds} s")
-            time.sleep(_PAUSE_SECONDS)
-
     # What goes wrong.
 
     def add_faults(self, rules: Sequence[Mapping[str, Any]]) -> list[int]:
         """Add rules to the fault script (see `faults`); gives their ids."""
-        ids: list[int] = self._command("POST", "faults", rules=[dict(rule) for rule in rules])["ids"]
+        ids: list[int] = self.command("POST", "faults", rules=[dict(rule) for rule in rules])["ids"]
         return ids
 
     def add_fault(
@@ -234,16 +122,16 @@ class SimulatorClient:
 
     def faults(self) -> list[dict[str, Any]]:
         """Give the rules in force, with how often each was `applied`."""
-        rules: list[dict[str, Any]] = self._command("GET", "faults")["rules"]
+        rules: list[dict[str, Any]] = self.command("GET", "faults")["rules"]
         return rules
 
     def clear_faults(self, rule_id: int | None = None) -> None:
         """Take one rule, or all, out of force."""
-        self._command("DELETE", "faults", **({} if rule_id is None else {"id": rule_id}))
+        self.command("DELETE", "faults", **({} if rule_id is None else {"id": rule_id}))
 
     def held(self, name: str | None = None) -> list[dict[str, Any]]:
         """Give the requests that stand still: name, stage, request (its number), path, idempotency_key."""
-        held: list[dict[str, Any]] = self._command("GET", "holds")["held"]
+        held: list[dict[str, Any]] = self.command("GET", "holds")["held"]
         return [each for each in held if name in (None, each["name"])]
 
     def wait_for_held(self, name: str, count: int = 1, *, within_seconds: float = 5.0) -> None:
@@ -252,20 +140,20 @@ class SimulatorClient:
 
     def release(self, name: str | None = None, count: int | None = None) -> int:
         """Let held requests go on: of one name or any, the first `count` or all; gives how many."""
-        return int(self._command("POST", "holds/release", name=name, count=count)["released"])
+        return int(self.command("POST", "holds/release", name=name, count=count)["released"])
 
     def late_requests(self) -> list[int]:
         """Give the numbers of the requests that were put off and have not arrived yet."""
-        numbers: list[int] = self._command("GET", "late")["requests"]
+        numbers: list[int] = self.command("GET", "late")["requests"]
         return numbers
 
     def run_late(self, request: int | None = None) -> int:
         """Let one of them, or all, arrive now; gives how many."""
-        return int(self._command("POST", "late/run", request=request)["ran"])
+        return int(self.command("POST", "late/run", request=request)["ran"])
 
     def set_key(self, key: str, *, livemode: bool | None = None, revoked: bool = False) -> None:
         """Make an API key known, or change its mode (null: as it is) or whether it is revoked."""
-        self._command("POST", "keys", key=key, livemode=livemode, revoked=revoked)
+        self.command("POST", "keys", key=key, livemode=livemode, revoked=revoked)
 
     def revoke_key(self, key: str = TEST_KEY) -> None:
         """Have an API key refused with 401."""
@@ -277,16 +165,16 @@ class SimulatorClient:
 
     def advance_clock(self, seconds: float) -> None:
         """Let time pass at once: later objects are younger, idempotency keys over 24 h old are forgotten."""
-        self._command("POST", "clock/advance", seconds=seconds)
+        self.command("POST", "clock/advance", seconds=seconds)
 
     def forget_idempotency_keys(self, key: str | None = None, *, older_than_seconds: float = 0) -> int:
         """Forget one key, or all, as 24 hours would, if first used so long ago; gives how many."""
         command = {"key": key, "older_than_seconds": older_than_seconds}
-        return int(self._command("POST", "idempotency/forget", **command)["forgotten"])
+        return int(self.command("POST", "idempotency/forget", **command)["forgotten"])
 
     def set_limits(self, requests_per_second: float | None, *, burst: int = 1, lock_timeouts: bool = True) -> None:
         """Limit the rate (null: do not); refuse parallel writes to one transfer, or let them be."""
-        self._command(
+        self.command(
             "POST",
             "limits",
             requests_per_second=requests_per_second,

@@ -4,10 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .world import PLATFORM
+from .objects import PLATFORM
 
 Amount = Annotated[int, Field(ge=1, le=10**15)]
 Currency = Annotated[str, Field(pattern="^[a-z]{3}$")]
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 _LARGEST_PAGE = 1_000
 
@@ -41,13 +43,76 @@ class Fund(Command):
 
 
 class AddCharge(Command):
-    """Add a succeeded charge."""
+    """Add a succeeded charge, its money pending or `available` at once."""
 
     amount: Amount
     currency: Currency
     transfer_group: str | None = None
     metadata: dict[str, str] = {}
+    available: bool = False
     livemode: bool = False
+
+
+class Refund(Command):
+    """Refund a charge in part or (null) all that is left, as POST /v1/refunds does; `status` is the first one."""
+
+    charge: str
+    amount: Amount | None = None
+    status: Literal["pending", "requires_action", "succeeded"] = "succeeded"
+    reason: str | None = None
+    metadata: dict[str, str] = {}
+
+
+class SettleRefund(Command):
+    """Let a refund become something else."""
+
+    refund: str
+    status: Literal["pending", "requires_action", "succeeded", "failed", "canceled"]
+    failure_reason: str | None = None
+
+
+class OpenDispute(Command):
+    """Have a charge disputed, in part or (null) all that is not refunded of it."""
+
+    charge: str
+    amount: Amount | None = None
+    reason: str = "fraudulent"
+    inquiry: bool = False
+
+
+class DisputeNamed(Command):
+    """A dispute whose funds are withdrawn or reinstated."""
+
+    dispute: str
+
+
+class CloseDispute(DisputeNamed):
+    """End a dispute."""
+
+    status: Literal["won", "lost", "warning_closed"]
+
+
+class AddEndpoint(Command):
+    """Have events delivered, see `deliveries.Terms`. Only to this machine."""
+
+    url: Annotated[str, Field(pattern=r"^http://(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?(/.*)?$")]
+    secrets: Annotated[list[str], Field(min_length=1, max_length=10)]
+    types: Annotated[list[str], Field(min_length=1)] = ["*"]
+    livemode: bool = False
+    attempts: Annotated[int, Field(ge=1, le=1_000)] = 20
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 10.0
+    at_once: Annotated[int, Field(ge=1, le=1_000)] = 8
+    drop: Probability = 0.0
+    duplicate: Probability = 0.0
+    delay_seconds: Annotated[float, Field(ge=0, le=60)] = 0.0
+    reorder: Annotated[int, Field(ge=1, le=10_000)] = 1
+    seed: int = 0
+
+
+class RemoveEndpoint(Command):
+    """Have no further event delivered to an endpoint."""
+
+    id: str
 
 
 class NewTransfer(Command):

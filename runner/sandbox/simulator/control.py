@@ -8,20 +8,23 @@ DELETE or the JSON body of a POST. It answers 200 with a JSON object. One that c
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aiohttp import web
 from pydantic import ValidationError
 
 from . import commands
+from .deliveries import Terms
+from .errors import StripeError
 from .faults import read_rules
 from .ledger import Cause
-from .world import PLATFORM, World
+from .objects import PLATFORM
+from .payments import Payments
+from .wire import Json
+from .world import World
 
 if TYPE_CHECKING:
     from .app import Server
-
-Json = dict[str, Any]
 
 
 class Control:
@@ -36,6 +39,17 @@ class Control:
             ("POST", "funds"): (commands.Fund, self.fund),
             ("GET", "balances"): (commands.Mode, self.balances),
             ("POST", "charges"): (commands.AddCharge, self.add_charge),
+            ("POST", "refunds"): (commands.Refund, self.refund),
+            ("POST", "refunds/settle"): (commands.SettleRefund, self.settle_refund),
+            ("POST", "disputes"): (commands.OpenDispute, self.open_dispute),
+            ("POST", "disputes/withdraw"): (commands.DisputeNamed, self.withdraw_funds),
+            ("POST", "disputes/reinstate"): (commands.DisputeNamed, self.reinstate_funds),
+            ("POST", "disputes/close"): (commands.CloseDispute, self.close_dispute),
+            ("POST", "endpoints"): (commands.AddEndpoint, self.add_endpoint),
+            ("DELETE", "endpoints"): (commands.RemoveEndpoint, self.remove_endpoint),
+            ("GET", "deliveries"): (commands.Since, self.deliveries),
+            ("GET", "deliveries/under_way"): (commands.Nothing, self.deliveries_under_way),
+            ("GET", "sent_minus_reversed"): (commands.Mode, self.sent_minus_reversed),
             ("POST", "transfers"): (commands.AddTransfers, self.add_transfers),
             ("GET", "ledger"): (commands.Since, self.ledger),
             ("GET", "requests"): (commands.Since, self.requests),
@@ -70,7 +84,7 @@ class Control:
             details = error.errors(include_url=False, include_input=False, include_context=False)
             faulty = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in details)
             return web.json_response({"error": faulty}, status=400)
-        except ValueError as error:
+        except (ValueError, StripeError) as error:
             return web.json_response({"error": str(error)}, status=400)
 
     def _world(self, livemode: bool) -> World:
@@ -99,13 +113,57 @@ class Control:
 
     def add_charge(self, command: commands.AddCharge) -> Json:
         world = self._world(command.livemode)
-        charge = world.add_charge(
-            command.amount,
-            command.currency,
-            transfer_group=command.transfer_group,
-            metadata=command.metadata,
-        )
-        return {"id": charge.id}
+        return {"id": world.payments.add_charge(**command.model_dump(exclude={"livemode"})).id}
+
+    def refund(self, command: commands.Refund) -> Json:
+        payments = self._payments("charges", command.charge)
+        charge = payments.charges[command.charge]
+        return {"id": payments.refund(charge, **command.model_dump(exclude={"charge"})).id}
+
+    def settle_refund(self, command: commands.SettleRefund) -> Json:
+        payments = self._payments("refunds", command.refund)
+        payments.settle_refund(command.refund, command.status, command.failure_reason)
+        return {}
+
+    def open_dispute(self, command: commands.OpenDispute) -> Json:
+        payments = self._payments("charges", command.charge)
+        charge = payments.charges[command.charge]
+        return {"id": payments.open_dispute(charge, **command.model_dump(exclude={"charge"})).id}
+
+    def withdraw_funds(self, command: commands.DisputeNamed) -> Json:
+        self._payments("disputes", command.dispute).withdraw_funds(command.dispute)
+        return {}
+
+    def reinstate_funds(self, command: commands.DisputeNamed) -> Json:
+        self._payments("disputes", command.dispute).reinstate_funds(command.dispute)
+        return {}
+
+    def close_dispute(self, command: commands.CloseDispute) -> Json:
+        self._payments("disputes", command.dispute).close_dispute(command.dispute, command.status)
+        return {}
+
+    def _payments(self, kind: Literal["charges", "refunds", "disputes"], object_id: str) -> Payments:
+        """Give the payments of the mode an object is of."""
+        for world in self._server.simulator.worlds.values():
+            if object_id in getattr(world.payments, kind):
+                return world.payments
+        raise ValueError(f"no such object among the {kind}: {object_id}")
+
+    def add_endpoint(self, command: commands.AddEndpoint) -> Json:
+        return {"id": self._server.simulator.deliveries.register(Terms(**command.model_dump()))}
+
+    def remove_endpoint(self, command: commands.RemoveEndpoint) -> Json:
+        self._server.simulator.deliveries.remove(command.id)
+        return {}
+
+    def deliveries(self, command: commands.Since) -> Json:
+        return _page(self._server.simulator.deliveries.log, command)
+
+    def deliveries_under_way(self, _: commands.Nothing) -> Json:
+        return {"under_way": self._server.simulator.deliveries.under_way}
+
+    def sent_minus_reversed(self, command: commands.Mode) -> Json:
+        return {"accounts": self._server.simulator.ledger.sent_minus_reversed(command.livemode)}
 
     def add_transfers(self, command: commands.AddTransfers) -> Json:
         world = self._world(command.livemode)

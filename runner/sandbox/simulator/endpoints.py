@@ -1,107 +1,16 @@
 """Stripe's endpoints, as far as the simulator has them. What is not here is an honest 404."""
 
 import re
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypeVar
 
 from . import errors, shapes
+from . import payment_endpoints as payments
 from .calls import Call
-from .ledger import Cause
+from .objects import PLATFORM, Reversal
 from .params import Params
-from .shapes import Json
-from .world import PLATFORM, Account, Charge, Reversal, Transfer, World
-
-_DEFAULT_PAGE = 10
-_LARGEST_PAGE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """What an endpoint works on: the world of the key's mode, and the other, to tell a mix-up of the two."""
-
-    world: World
-    other: World
-
-    @property
-    def other_mode(self) -> str:
-        """The name of the mode this is not."""
-        return "live" if self.other.livemode else "test"
-
-    def transfer(self, object_id: str, param: str) -> Transfer:
-        """Give a transfer named in a path."""
-        if (found := self.world.transfers.get(object_id)) is None:
-            elsewhere = self.other_mode if object_id in self.other.transfers else None
-            raise errors.no_such("transfer", object_id, param=param, other_mode=elsewhere)
-        return found
-
-    def destination(self, object_id: str) -> Account:
-        """Give the connected account named in the parameter `destination`."""
-        if (found := self.world.accounts.get(object_id)) is None:
-            elsewhere = self.other_mode if object_id in self.other.accounts else None
-            raise errors.no_such("destination", object_id, param="destination", other_mode=elsewhere, status=400)
-        return found
-
-    def source(self, object_id: str) -> Charge:
-        """Give the charge named in the parameter `source_transaction`."""
-        if (found := self.world.charges.get(object_id)) is None:
-            elsewhere = self.other_mode if object_id in self.other.charges else None
-            raise errors.no_such("charge", object_id, param="source_transaction", other_mode=elsewhere, status=400)
-        return found
-
-
-class _Numbered(Protocol):
-    @property
-    def id(self) -> str: ...
-    @property
-    def seq(self) -> int: ...
-
-
-_Row = TypeVar("_Row", bound=_Numbered)
-
-
-def _page(
-    oldest_first: Sequence[_Row],
-    known: Mapping[str, _Row],
-    params: Params,
-    noun: str,
-    wanted: Callable[[_Row], bool] = lambda _: True,
-) -> tuple[list[_Row], bool]:
-    """Give one page of a list, newest first, and whether there is more.
-
-    Which page: by `limit`, `starting_after` and `ending_before`, whose ids are looked up in `known`.
-    """
-    limit = params.integer("limit", minimum=1, maximum=_LARGEST_PAGE) or _DEFAULT_PAGE
-    after, before = params.text("starting_after"), params.text("ending_before")
-    if after is not None and before is not None:
-        raise errors.invalid_parameter("starting_after", "Only one of starting_after and ending_before can be used.")
-
-    def number(cursor: str, param: str) -> int:
-        if cursor not in known:
-            raise errors.no_such(noun, cursor, param=param, status=400)
-        return known[cursor].seq
-
-    def seq(row: _Row) -> int:
-        return row.seq
-
-    if before is not None:
-        start = bisect_right(oldest_first, number(before, "ending_before"), key=seq)
-        indexes = range(start, len(oldest_first))
-    else:
-        start = len(oldest_first)
-        if after is not None:
-            start = bisect_left(oldest_first, number(after, "starting_after"), key=seq)
-        indexes = range(start - 1, -1, -1)
-    rows: list[_Row] = []
-    for index in indexes:
-        if wanted(oldest_first[index]):
-            rows.append(oldest_first[index])
-            if len(rows) > limit:
-                break
-    page = rows[:limit]
-    return (page[::-1] if before is not None else page), len(rows) > limit
+from .scene import Scene, page_of
+from .wire import Json, envelope
 
 
 def get_own_account(scene: Scene, call: Call) -> Json:
@@ -131,15 +40,6 @@ def get_balance(scene: Scene, call: Call) -> Json:
     if account_id != PLATFORM and account_id not in scene.world.accounts:
         raise errors.account_invalid(call.api_key or "", account_id)
     return shapes.balance(account_id, scene.world)
-
-
-def get_charge(scene: Scene, call: Call, charge_id: str) -> Json:
-    """GET /v1/charges/{charge}."""
-    Params(call.params).only()
-    if (found := scene.world.charges.get(charge_id)) is None:
-        elsewhere = scene.other_mode if charge_id in scene.other.charges else None
-        raise errors.no_such("charge", charge_id, param="charge", other_mode=elsewhere)
-    return shapes.charge(found, scene.world.livemode)
 
 
 def create_transfer(scene: Scene, call: Call) -> Json:
@@ -173,7 +73,7 @@ def create_transfer(scene: Scene, call: Call) -> Json:
         transfer_group=group,
         description=description,
         metadata=metadata,
-        cause=Cause(call.seq, call.idempotency_key),
+        cause=call.cause,
     )
     return shapes.transfer(transfer, scene.world, expand)
 
@@ -194,7 +94,7 @@ def list_transfers(scene: Scene, call: Call) -> Json:
         path.removeprefix("data.") for path in params.expand(("data.destination", "data.source_transaction"))
     )
     created, group = params.created(), params.text("transfer_group")
-    page, has_more = _page(
+    page, has_more = page_of(
         scene.world.transfers_in_order(params.text("destination")),
         scene.world.transfers,
         params,
@@ -202,7 +102,7 @@ def list_transfers(scene: Scene, call: Call) -> Json:
         lambda row: row.created in created and group in (None, row.transfer_group),
     )
     rows = [shapes.transfer(row, scene.world, expand) for row in page]
-    return shapes.envelope("/v1/transfers", rows, has_more=has_more)
+    return envelope("/v1/transfers", rows, has_more=has_more)
 
 
 def create_reversal(scene: Scene, call: Call, transfer_id: str) -> Json:
@@ -219,7 +119,7 @@ def create_reversal(scene: Scene, call: Call, transfer_id: str) -> Json:
         amount,
         metadata,
         pending=call.pending_reversal,
-        cause=Cause(call.seq, call.idempotency_key),
+        cause=call.cause,
     )
     return shapes.reversal(reversal, scene.world, expand)
 
@@ -231,9 +131,9 @@ def list_reversals(scene: Scene, call: Call, transfer_id: str) -> Json:
     expand = frozenset(path.removeprefix("data.") for path in params.expand(("data.transfer",)))
     transfer = scene.transfer(transfer_id, "id")
     known = {row.id: row for row in transfer.reversals}
-    page, has_more = _page(transfer.reversals, known, params, "transfer reversal")
+    page, has_more = page_of(transfer.reversals, known, params, "transfer reversal")
     rows = [shapes.reversal(row, scene.world, expand) for row in page]
-    return shapes.envelope(f"/v1/transfers/{transfer_id}/reversals", rows, has_more=has_more)
+    return envelope(f"/v1/transfers/{transfer_id}/reversals", rows, has_more=has_more)
 
 
 def get_reversal(scene: Scene, call: Call, transfer_id: str, reversal_id: str) -> Json:
@@ -255,7 +155,12 @@ _ENDPOINTS: list[tuple[str, re.Pattern[str], Endpoint]] = [
     ("GET", re.compile(r"/v1/account"), get_own_account),
     ("GET", re.compile(r"/v1/accounts/([^/]+)"), get_account),
     ("GET", re.compile(r"/v1/balance"), get_balance),
-    ("GET", re.compile(r"/v1/charges/([^/]+)"), get_charge),
+    ("GET", re.compile(r"/v1/charges/([^/]+)"), payments.get_charge),
+    ("GET", re.compile(r"/v1/disputes/([^/]+)"), payments.get_dispute),
+    ("GET", re.compile(r"/v1/events"), payments.list_events),
+    ("GET", re.compile(r"/v1/events/([^/]+)"), payments.get_event),
+    ("POST", re.compile(r"/v1/refunds"), payments.create_refund),
+    ("GET", re.compile(r"/v1/refunds/([^/]+)"), payments.get_refund),
     ("POST", re.compile(r"/v1/transfers"), create_transfer),
     ("GET", re.compile(r"/v1/transfers"), list_transfers),
     ("GET", re.compile(r"/v1/transfers/([^/]+)"), get_transfer),

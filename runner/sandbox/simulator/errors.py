@@ -251,5 +251,20 @@ def source_currency_differs(source: str, asked: str) -> StripeError:
     return StripeError(400, message, param="currency", executed=True)
 
 
+def charge_already_refunded(charge: str) -> StripeError:
+    message = f"Charge {charge} has already been refunded."
+    return StripeError(400, message, code="charge_already_refunded", executed=True)
+
+
+def charge_disputed(charge: str) -> StripeError:
+    message = f"Charge {charge} has been charged back; cannot issue a refund."
+    return StripeError(400, message, code="charge_disputed", executed=True)
+
+
+def more_than_unrefunded(amount: int, unrefunded: int) -> StripeError:  # Stripe's but for the form of the amounts
+    message = f"Refund amount ({amount}) is greater than unrefunded amount on charge ({unrefunded})"
+    return StripeError(400, message, param="amount", executed=True)
+
+
 def server_error() -> StripeError:
     return StripeError(500, "An unknown error occurred", error_type="api_error", executed=True)

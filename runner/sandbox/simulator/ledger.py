@@ -5,7 +5,19 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Literal
 
-Kind = Literal["funding", "charge", "transfer", "reversal", "reversal_status"]
+Kind = Literal[
+    "funding",
+    "charge",
+    "transfer",
+    "reversal",
+    "reversal_status",
+    "refund",
+    "refund_status",
+    "dispute",
+    "reinstatement",
+]
+
+_BETWEEN_US_AND_SELLERS: tuple[Kind, ...] = ("transfer", "reversal", "reversal_status")
 
 OUTSIDE = "outside"
 """Where money is that is neither the platform's nor a connected account's: with buyers, in banks."""
@@ -34,7 +46,9 @@ class LedgerEntry:
 
     `moved` went from account `debit` to account `credit`. It equals `amount` but for a pending reversal (0 at
     its creation) and for its end as failed or canceled (0 again). A reversal is one entry of kind `reversal`;
-    what becomes of a pending one follows as `reversal_status`. `at` is simulated wall-clock time, `monotonic`
+    what becomes of a pending one follows as `reversal_status`. A `refund` has moved at once whatever its status, and
+    its `refund_status` moves the money back (`debit` is then outside) or 0. A `dispute` is written when its funds are
+    withdrawn, its `reinstatement` when they come back. `at` is simulated wall-clock time, `monotonic`
     this machine's monotonic clock, both in seconds. `request` is the sequence number in the request log of
     the request that caused the entry, null when it was the control plane.
     """
@@ -52,6 +66,8 @@ class LedgerEntry:
     transfer: str | None = None
     reversal: str | None = None
     charge: str | None = None
+    refund: str | None = None
+    dispute: str | None = None
     destination: str | None = None
     status: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
@@ -61,10 +77,11 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Which request makes an entry; empty for the control plane."""
+    """Which request makes an entry: its number in the log, its key, its `req_…`; empty for the control plane."""
 
     request: int | None = None
     idempotency_key: str | None = None
+    request_id: str | None = None
 
 
 class Ledger:
@@ -74,6 +91,7 @@ class Ledger:
         self.clock = clock
         self.entries: list[LedgerEntry] = []
         self._holdings: dict[tuple[bool, str], dict[str, int]] = defaultdict(dict)
+        self._kept: dict[tuple[bool, str], dict[str, int]] = defaultdict(dict)
 
     def post(
         self,
@@ -88,6 +106,8 @@ class Ledger:
         transfer: str | None = None,
         reversal: str | None = None,
         charge: str | None = None,
+        refund: str | None = None,
+        dispute: str | None = None,
         destination: str | None = None,
         status: str | None = None,
         metadata: dict[str, str] | None = None,
@@ -98,6 +118,9 @@ class Ledger:
         for account, change in ((debit, -moved), (credit, moved)):
             holding = self._holdings[livemode, account]
             holding[currency] = holding.get(currency, 0) + change
+        if kind in _BETWEEN_US_AND_SELLERS and destination is not None:
+            kept = self._kept[livemode, destination]
+            kept[currency] = kept.get(currency, 0) + (moved if credit == destination else -moved)
         entry = LedgerEntry(
             seq=len(self.entries) + 1,
             kind=kind,
@@ -112,6 +135,8 @@ class Ledger:
             transfer=transfer,
             reversal=reversal,
             charge=charge,
+            refund=refund,
+            dispute=dispute,
             destination=destination,
             status=status,
             metadata=dict(metadata or {}),
@@ -131,3 +156,7 @@ class Ledger:
     def balances(self, livemode: bool) -> dict[str, dict[str, int]]:
         """Give every account's holding, `OUTSIDE` too; each currency sums to 0 over all of them."""
         return {account: dict(held) for (mode, account), held in self._holdings.items() if mode == livemode}
+
+    def sent_minus_reversed(self, livemode: bool) -> dict[str, dict[str, int]]:
+        """Give what transfers gave each destination and reversals did not take back, by currency."""
+        return {account: dict(kept) for (mode, account), kept in self._kept.items() if mode == livemode}

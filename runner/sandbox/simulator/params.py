@@ -12,7 +12,7 @@ Value = str | dict[str, str] | list[str]
 
 _NAME = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
 _CURRENCY = re.compile(r"[a-zA-Z]{3}")
-_LISTS = {"expand"}  # elsewhere `x[0]` is a member named "0", as in metadata
+_LISTS = {"expand", "types"}  # elsewhere `x[0]` is a member named "0", as in metadata
 _MAX_FIELDS = 1_000
 _MAX_INTEGER = 999_999_999_999
 _TEXT_LIMIT = 5_000
@@ -150,6 +150,13 @@ class Params:
                     f"metadata[{key}]", f"Metadata values can have up to {value_limit} characters."
                 )
         return metadata
+
+    def texts(self, name: str, *, most: int) -> list[str]:
+        """Give a list of at most `most` strings; empty where absent."""
+        value = self.raw.get(name, [])
+        if not isinstance(value, list) or len(value) > most:
+            raise errors.invalid_parameter(name, f"Invalid array: {name}")
+        return value
 
     def expand(self, allowed: Iterable[str]) -> frozenset[str]:
         """Give the paths to expand, each one of `allowed`."""

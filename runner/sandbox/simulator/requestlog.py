@@ -1,4 +1,4 @@
-"""The log of every request to Stripe's side of the simulator, in order of arrival."""
+"""The logs: of every request to Stripe's side of the simulator, in order of arrival, and of every webhook posted."""
 
 import time
 from dataclasses import dataclass
@@ -75,3 +75,24 @@ class RequestLog:
         )
         self.entries.append(entry)
         return entry
+
+
+@dataclass(slots=True)
+class LoggedDelivery:
+    """One attempt to deliver an event, or (`dropped`) that there was none.
+
+    `status` is what the endpoint answered; null with an `error` if it did not, null with none while under way. Times
+    are real wall-clock seconds.
+    """
+
+    seq: int
+    endpoint: str
+    event: str
+    type: str
+    attempt: int
+    at: float
+    duplicate: bool = False
+    dropped: bool = False
+    status: int | None = None
+    error: str | None = None
+    finished_at: float | None = None

@@ -13,13 +13,16 @@ from dataclasses import replace
 
 from . import endpoints, errors, faults
 from .calls import LIVE_KEY, TEST_KEY, Call
-from .endpoints import Scene
+from .deliveries import Deliveries
+from .events import Events
 from .idempotency import Answer, IdempotencyKeys, Scope
 from .ledger import Clock, Ledger
 from .limits import ObjectLocks, RateLimiter
+from .objects import new_id
 from .requestlog import LoggedRequest, RequestLog
+from .scene import Scene
 from .waiting import Holds, LateCalls
-from .world import World, new_id
+from .world import World
 
 
 class Simulator:
@@ -29,7 +32,8 @@ class Simulator:
         self.clock = Clock()
         self.ledger = Ledger(self.clock)
         self.requests = RequestLog()
-        self.worlds = {mode: World(self.ledger, livemode=mode) for mode in (False, True)}
+        self.deliveries = Deliveries()
+        self.worlds = {mode: self._world(livemode=mode) for mode in (False, True)}
         self.keys = {TEST_KEY: False, LIVE_KEY: True}
         self.revoked: set[str] = set()
         self.idempotency = IdempotencyKeys(self.clock)
@@ -40,8 +44,14 @@ class Simulator:
         self.late = LateCalls(self._arrive_late)
         self._late_tasks: set[asyncio.Task[object]] = set()
 
+    def _world(self, *, livemode: bool) -> World:
+        return World(
+            self.ledger, Events(self.clock, livemode=livemode, announce=self.deliveries.post), livemode=livemode
+        )
+
     def close(self) -> None:
-        """Let no put-off request arrive any more."""
+        """Let no put-off request arrive any more, and deliver no event."""
+        self.deliveries.close()
         self.late.cancel()
         for task in self._late_tasks:
             task.cancel()
@@ -113,7 +123,7 @@ class Simulator:
             with self.locks.hold(livemode, call.transfer if call.method == "POST" else None):
                 await self._pause("before", call, hold, fault)
                 scene = Scene(self.worlds[livemode], self.worlds[not livemode])
-                answer, executed = _commit(run, scene, fault)
+                answer, executed = _commit(run, scene, call.request_id, fault)
                 entry.executed = executed
                 if scope is not None and executed:
                     self.idempotency.store(scope, answer)
@@ -142,7 +152,7 @@ class Simulator:
         entry.finish(answer.status, "none")
 
 
-def _commit(run: endpoints.Execution, scene: Scene, fault: faults.Fault | None) -> tuple[Answer, bool]:
+def _commit(run: endpoints.Execution, scene: Scene, request_id: str, fault: faults.Fault | None) -> tuple[Answer, bool]:
     """Execute without waiting for anything; gives the answer and whether it is one to be stored."""
     try:
         if isinstance(fault, faults.Error):
@@ -153,8 +163,8 @@ def _commit(run: endpoints.Execution, scene: Scene, fault: faults.Fault | None) 
     if isinstance(fault, faults.BendList):
         fault.bend(body)
     if isinstance(fault, faults.ErrorAfter):
-        return refused(errors.server_error()), True
-    return Answer(200, json.dumps(body).encode(), new_id("req"), {}), True
+        return replace(refused(errors.server_error()), request_id=request_id), True
+    return Answer(200, json.dumps(body).encode(), request_id, {}), True
 
 
 def refused(error: errors.StripeError) -> Answer:

@@ -1,103 +1,38 @@
-"""The state behind the API: accounts, charges, transfers, reversals and what money they moved.
+"""The state behind the API: accounts, transfers, reversals and what money they moved.
 
 One `World` per mode, test and live: objects of one cannot be seen from the other, as at Stripe. Every method
 that changes something is plain synchronous code that checks first and then changes everything, so that the
 state and the ledger agree at any moment another request can look.
 
-How money flows: a charge brings money from outside into the platform's pending balance, and there it stays
-for transfers that name it as their source; any other transfer is paid from the platform's available balance.
-A reversal takes from the connected account's available balance and gives to the platform's.
+How money flows: a transfer that names a charge as its source is paid from where the charge's money came in (see
+`payments`), any other from the platform's available balance. A reversal takes from the connected account's available
+balance and gives to the platform's.
 """
 
-import secrets
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
-from . import errors
+from . import errors, shapes
+from .events import Events
 from .ledger import OUTSIDE, Cause, Ledger
-
-PLATFORM = "acct_1SandboxPlatform"
-PENDING = f"{PLATFORM}/pending"
-
-ReversalStatus = Literal["pending", "succeeded", "failed", "canceled"]
-
-
-def new_id(prefix: str) -> str:
-    """Give an id that looks like Stripe's: `tr_1` and 24 letters and digits."""
-    return f"{prefix}_1{secrets.token_hex(12)}"
-
-
-@dataclass(slots=True)
-class Account:
-    """A connected account, or the platform's own."""
-
-    id: str
-    created: int
-    country: str = "US"
-    default_currency: str = "usd"
-
-
-@dataclass(slots=True)
-class Charge:
-    """A succeeded payment by a buyer; `transferred` of its amount has gone into transfers that name it."""
-
-    id: str
-    created: int
-    amount: int
-    currency: str
-    transfer_group: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
-    transferred: int = 0
-    balance_transaction: str = field(default_factory=lambda: new_id("txn"))
-
-
-@dataclass(slots=True)
-class Reversal:
-    """Some of a transfer taken back. `status` is null but for those made under a pending-reversal fault."""
-
-    id: str
-    seq: int
-    created: int
-    transfer: str
-    amount: int
-    currency: str
-    metadata: dict[str, str]
-    status: ReversalStatus | None = None
-    balance_transaction: str = field(default_factory=lambda: new_id("txn"))
-    destination_payment_refund: str = field(default_factory=lambda: new_id("pyr"))
-
-
-@dataclass(slots=True)
-class Transfer:
-    """Money given to a connected account; `amount_reversed` counts pending reversals, not failed ones."""
-
-    id: str
-    seq: int
-    created: int
-    amount: int
-    currency: str
-    destination: str
-    source_transaction: str | None
-    transfer_group: str | None
-    description: str | None
-    metadata: dict[str, str]
-    amount_reversed: int = 0
-    reversals: list[Reversal] = field(default_factory=list)
-    balance_transaction: str = field(default_factory=lambda: new_id("txn"))
-    destination_payment: str = field(default_factory=lambda: new_id("py"))
+from .objects import PENDING, PLATFORM, Account, Charge, Reversal, ReversalStatus, Transfer, new_id
+from .payments import Payments
+from .wire import EMBEDDED
 
 
 class World:
     """All objects of one mode."""
 
-    def __init__(self, ledger: Ledger, *, livemode: bool) -> None:
+    def __init__(self, ledger: Ledger, events: Events, *, livemode: bool) -> None:
         self.ledger = ledger
+        self.events = events
         self.livemode = livemode
         self.platform = Account(PLATFORM, self._now())
         self.accounts: dict[str, Account] = {}
-        self.charges: dict[str, Charge] = {}
+        self.payments = Payments(ledger, events, livemode=livemode)
         self.transfers: dict[str, Transfer] = {}
         self.reversals: dict[str, Reversal] = {}
         self._in_order: list[Transfer] = []
@@ -140,22 +75,6 @@ class World:
             amount=abs(amount),
             currency=currency,
         )
-
-    def add_charge(self, amount: int, currency: str, *, transfer_group: str | None, metadata: dict[str, str]) -> Charge:
-        """Add a succeeded charge and its money, which stays pending."""
-        charge = Charge(new_id("ch"), self._now(), amount, currency, transfer_group, metadata)
-        self.charges[charge.id] = charge
-        self.ledger.post(
-            "charge",
-            livemode=self.livemode,
-            debit=OUTSIDE,
-            credit=PENDING,
-            amount=amount,
-            currency=currency,
-            charge=charge.id,
-            metadata=metadata,
-        )
-        return charge
 
     # What the API does.
 
@@ -203,7 +122,7 @@ class World:
         self.ledger.post(
             "transfer",
             livemode=self.livemode,
-            debit=PENDING if source else PLATFORM,
+            debit=source.purse if source else PLATFORM,
             credit=destination,
             amount=amount,
             currency=currency,
@@ -213,6 +132,7 @@ class World:
             metadata=transfer.metadata,
             cause=cause,
         )
+        self._tell("transfer.created", transfer, cause)
         return transfer
 
     def reverse(
@@ -244,6 +164,7 @@ class World:
         transfer.reversals.append(reversal)
         self.reversals[reversal.id] = reversal
         self._post_reversal("reversal", transfer, reversal, moved=0 if pending else amount, cause=cause)
+        self._tell("transfer.reversed", transfer, cause)
         return reversal
 
     def settle(self, reversal: Reversal, status: ReversalStatus) -> None:
@@ -253,11 +174,18 @@ class World:
         transfer = self.transfers[reversal.transfer]
         if status == "succeeded" and self.available(transfer.destination, transfer.currency) < reversal.amount:
             raise ValueError(f"the balance of {transfer.destination} is too low for {reversal.id}")
-        reversal.status = status
+        settled = replace(reversal, status=status)
+        self.reversals[reversal.id] = transfer.reversals[reversal.seq - 1] = settled
         if status != "succeeded":
             transfer.amount_reversed -= reversal.amount
         moved = reversal.amount if status == "succeeded" else 0
-        self._post_reversal("reversal_status", transfer, reversal, moved=moved, cause=Cause())
+        self._post_reversal("reversal_status", transfer, settled, moved=moved, cause=Cause())
+        self._tell("transfer.updated", transfer, Cause())
+
+    def _tell(self, event_type: str, transfer: Transfer, cause: Cause) -> None:
+        # One more than it embeds, to know that there are more.
+        as_it_is = replace(transfer, reversals=transfer.reversals[-EMBEDDED - 1 :])
+        self.events.add(event_type, partial(shapes.transfer, as_it_is, self), cause)
 
     def _post_reversal(
         self,
