@@ -101,6 +101,36 @@ def test_money_is_conserved_and_the_ledger_explains_every_balance(
         assert found["reversed"] == (found["amount_reversed"] == found["amount"])
 
 
+def test_the_ledger_explains_what_buyers_paid_and_got_back(simulator: SimulatorClient) -> None:
+    pending, available = simulator.create_charge(1000, "usd"), simulator.create_charge(70, "usd", available=True)
+    simulator.create_charge(500, "jpy")
+    failing = simulator.refund(pending, 300)
+    simulator.refund(available, 7)
+    simulator.settle_refund(failing, "failed")
+    won, lost = simulator.open_dispute(pending, 200), simulator.open_dispute(available, 50)
+    for dispute in (won, lost):
+        simulator.withdraw_funds(dispute)
+    simulator.reinstate_funds(won)
+    simulator.create_transfer("acct_1Ann", 40, "usd")
+
+    assert simulator.balances() == {
+        "outside": {"usd": -1053, "jpy": -500},  # 1000 + 70 - 7 - 50, and 40 for the transfer
+        f"{PLATFORM}/pending": {"usd": 1000, "jpy": 500},
+        PLATFORM: {"usd": 13},
+        "acct_1Ann": {"usd": 40},
+    }
+    assert balances_from(simulator.ledger()) == simulator.balances()
+    assert [each.kind for each in simulator.ledger()] == [
+        *["charge"] * 3,
+        *["refund"] * 2,
+        "refund_status",
+        *["dispute"] * 2,
+        "reinstatement",
+        "funding",
+        "transfer",
+    ]
+
+
 def test_the_ledger_only_ever_grows_and_numbers_its_entries(simulator: SimulatorClient) -> None:
     transfer = simulator.create_transfer("acct_1Ann", 100, "usd")
     before = simulator.ledger()
