@@ -181,7 +181,10 @@ def test_deliveries_are_sent_twice_dropped_and_shuffled_as_the_seed_says(
     def arrived(**treatment: object) -> list[int]:
         endpoint = simulator.add_endpoint(receiver.url, SECRET, at_once=1, **treatment)
         receiver.got.clear()
-        charge(simulator, *amounts)
+        # By one command, so that they gather however busy the machine is.
+        simulator.create_transfers(
+            [{"destination": "acct_1Ann", "amount": each, "currency": "usd"} for each in amounts]
+        )
         simulator.wait_until_delivered()
         simulator.remove_endpoint(endpoint)
         return receiver.amounts()

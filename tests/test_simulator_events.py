@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import stripe
 
-from runner.sandbox.simulator import LIVE_KEY, TEST_KEY, SimulatorClient
+from runner.sandbox.simulator import LIVE_KEY, TEST_KEY, SimulatorClient, events
+from runner.sandbox.simulator.ledger import Clock
 
 ANN = "acct_1Ann"
 
@@ -241,6 +242,18 @@ def test_events_are_kept_for_30_days_and_each_mode_has_its_own(simulator: Simula
     simulator.advance_clock(24 * 3600 + 10)
     assert [event["data"]["object"]["amount"] for event in listed(simulator)] == [3]
     assert simulator.stripe("GET", f"/v1/events/{old['id']}").status == 404
+
+
+def test_of_too_many_events_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEPT_EVENTS", 3)
+    announced: list[str] = []
+    kept = events.Events(Clock(), livemode=False, announce=lambda event: announced.append(event.type))
+    for number in range(5):
+        kept.add(str(number), dict)
+
+    oldest_first, by_id = kept.kept()
+    assert [event.type for event in oldest_first] == [event.type for event in by_id.values()] == ["2", "3", "4"]
+    assert announced == ["0", "1", "2", "3", "4"]
 
 
 async def test_stripes_own_sdk_reads_them_page_by_page(
