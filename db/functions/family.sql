@@ -1,4 +1,4 @@
--- A transfer and the slices that were split off it: what they share, and that not a minor unit is lost between them.
+-- A transfer, the slices that were split off it, and what took over from them: what they share.
 
 create or replace function marketplace._is_left(p_row marketplace.seller_transfers)
 returns boolean
@@ -46,7 +46,7 @@ begin
 end
 $$;
 
-comment on function marketplace._family(bigint) is 'A root and its slices, in id order.';
+comment on function marketplace._family(bigint) is 'A root, its slices and their successors, in id order.';
 
 create or replace function marketplace._family_key(p_row marketplace.seller_transfers)
 returns text
@@ -55,15 +55,16 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  if p_row.root_id is null then
+  if p_row.transfer_key is not null then
     return p_row.transfer_key;
   end if;
-  return (select t.transfer_key from marketplace.seller_transfers as t where t.id = p_row.root_id);
+  return (
+    select t.transfer_key from marketplace.seller_transfers as t where t.id = marketplace._key_root(p_row));
 end
 $$;
 
 comment on function marketplace._family_key(marketplace.seller_transfers) is
-  'The transfer_key that the app knows the row''s money by: its own, or its root''s.';
+  'The transfer_key that the app knows the row''s money by: its own, or that of the transfer it is a part of or paid again for.';
 
 create or replace function marketplace._next_part(p_root_id bigint, p_reversal_request_id text)
 returns integer
@@ -71,67 +72,19 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_root marketplace.seller_transfers;
 begin
   -- Part of what Stripe knows a reversal by: counted from the rows, so that the same request taken again from the same
-  -- state, after a failover say, gives the same parts.
+  -- state, after a failover say, gives the same parts. Over all that was paid for the key: what a part of a request is
+  -- paid again for is told by key, request and part.
+  select t.* into strict v_root from marketplace.seller_transfers as t where t.id = p_root_id;
   return (
-    select coalesce(max(f.call_part), 0) + 1 from marketplace._family(p_root_id) as f
-    where f.reversal_request_id = p_reversal_request_id);
+    select coalesce(max(k.call_part), 0) + 1
+    from marketplace._rows_of_key(marketplace._key_root(v_root)) as k
+    where k.reversal_request_id = p_reversal_request_id);
 end
 $$;
 
 comment on function marketplace._next_part(bigint, text) is
-  'The number of the next row of a family that a request takes: 1, 2, …';
-
-create or replace function marketplace.tg_seller_transfers__conserve_family()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_root marketplace.seller_transfers;
-  v_sum numeric;
-  v_parent_is_here boolean;
-  v_call_is_stale boolean;
-  v_problem text;
-begin
-  -- Fired at commit. No lock is needed: a row that this transaction changed is held by it, and what others committed
-  -- adds up by itself; so this one's changes add up to nothing, or it is refused here. A lock on the root would be taken
-  -- after locks on its slices, against the order that requests lock in.
-  select t.* into v_root from marketplace.seller_transfers as t where t.id = coalesce(NEW.root_id, NEW.id);
-  select
-    sum(t.amount),
-    bool_or(t.id = NEW.split_from),
-    coalesce(bool_or(t.call_params -> 'amount' is distinct from to_jsonb(t.amount)) filter (
-      where t.call_params is not null and t.status in ('pending', 'failed', 'reversal_pending')), false)
-  into v_sum, v_parent_is_here, v_call_is_stale
-  from marketplace.seller_transfers as t
-  where t.id = v_root.id or t.root_id = v_root.id;
-
-  if v_root.id is null or v_sum <> v_root.original_amount::numeric then
-    v_problem := format('come to %s instead of %s', v_sum, v_root.original_amount);
-  elsif v_call_is_stale then
-    v_problem := 'have a row whose next call is for another amount than its own';
-  elsif tg_op = 'INSERT' and NEW.root_id is not null and (
-    v_root.root_id is not null
-    or v_parent_is_here is not true
-    or NEW.original_amount <> NEW.amount
-    or (NEW.order_id, NEW.seller_id, NEW.destination_account, NEW.currency)
-      <> (v_root.order_id, v_root.seller_id, v_root.destination_account, v_root.currency)
-    or NEW.source_charge is distinct from v_root.source_charge
-    or NEW.stripe_transfer_id <> v_root.stripe_transfer_id
-  ) then
-    v_problem := format('are no family: row %s is not a part of it', NEW.id);
-  end if;
-  if v_problem is not null then
-    raise exception 'transfer % and its slices %', v_root.id, v_problem
-      using errcode = 'ST009',
-            hint = 'Money leaves a row only by a split, and enters its slice: use request_reversal().',
-            schema = tg_table_schema, table = tg_table_name, column = 'amount';
-  end if;
-  return null;
-end
-$$;
-
-comment on function marketplace.tg_seller_transfers__conserve_family() is
-  'At commit: a family adds up to its root''s original_amount, its slices are parts of it, and no open row would send another amount than its own (ST009).';
+  'The number of the next row that a request takes of a family, and of all that was paid for its transfer_key: 1, 2, …';

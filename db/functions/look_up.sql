@@ -136,6 +136,7 @@ begin
     select coalesce(sum(s.amount), 0) into v_used
     from marketplace.seller_transfers as s
     where (s.root_id = coalesce(p_row.root_id, p_row.id) or s.id = coalesce(p_row.root_id, p_row.id))
+      and s.stripe_transfer_id = p_row.stripe_transfer_id
       and s.status = 'reversed' and s.stripe_reversal_id is null;
     if elsewhere <= p_foreign_sum - v_used then
       verdict := 'already_reversed';

@@ -19,6 +19,7 @@ declare
   v_ids bigint[];
   v_allocation jsonb := p_allocation;
   v_root record;
+  v_is_new boolean;
   v_before text;
 begin
   perform marketplace._require_reversal_request(p_order_id, p_reversal_request_id, p_reason);
@@ -33,13 +34,19 @@ begin
   insert into marketplace.reversal_requests (reversal_request_id, order_id, reason, is_whole, asked_amount)
   values (p_reversal_request_id, p_order_id, p_reason, num_nulls(p_amount, p_allocation) = 2, p_amount)
   on conflict on constraint pk_reversal_requests do nothing;
-  if found then
+  v_is_new := found;
+  if v_is_new or marketplace._fill_in_withdrawn(
+    p_order_id, p_reversal_request_id, p_reason, p_amount, p_allocation) then
     if v_ids = '{}' then
       raise exception 'no transfer is known for order %', p_order_id
         using errcode = 'ST004',
               hint = 'Check the order id; if its transfers are still to be recorded, record them first.',
               column = 'p_order_id';
     end if;
+  else
+    perform marketplace._require_same_request(p_order_id, p_reversal_request_id, p_reason, p_amount, p_allocation);
+  end if;
+  if v_is_new then
     if p_amount is not null then
       v_allocation := marketplace._spread(p_order_id, p_amount);
     elsif p_allocation is not null then
@@ -51,8 +58,6 @@ begin
     end loop;
     perform marketplace._give_reason(v_before);
     perform pg_notify('seller_transfers_due', '');
-  else
-    perform marketplace._require_same_request(p_order_id, p_reversal_request_id, p_reason, p_amount, p_allocation);
   end if;
   return query
     select t.* from marketplace.seller_transfers as t
@@ -74,14 +79,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   perform marketplace._require_text('p_order_id', p_order_id);
-  perform marketplace._require_text('p_reversal_request_id', p_reversal_request_id);
+  perform marketplace._require_request_id(p_reversal_request_id);
   perform marketplace._require_text('p_reason', p_reason);
-  if p_reversal_request_id ~ '^(acct|ch|cus|evt|in|pi|po|py|tr|trr|txn)_[A-Za-z0-9]+$' then
-    raise exception 'p_reversal_request_id is an id of something else: %', left(p_reversal_request_id, 60)
-      using errcode = 'invalid_parameter_value',
-            hint = 'Pass what caused the reversal: the refund (re_…), the dispute (dp_…), or an id of your own.',
-            column = 'p_reversal_request_id';
-  end if;
   if p_reason not in ('refund', 'dispute', 'manual') then
     raise exception 'p_reason is %', left(p_reason, 60)
       using errcode = 'invalid_parameter_value', hint = 'Pass refund, dispute or manual.', column = 'p_reason';
@@ -91,6 +90,26 @@ $$;
 
 comment on function marketplace._require_reversal_request(text, text, text) is
   'Raises 22004 or 22023 for the first argument of a request that cannot be meant.';
+
+create or replace function marketplace._require_request_id(p_reversal_request_id text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform marketplace._require_text('p_reversal_request_id', p_reversal_request_id);
+  if p_reversal_request_id ~ '^(acct|ch|cus|evt|in|pi|po|py|tr|trr|txn)_[A-Za-z0-9]+$' then
+    raise exception 'p_reversal_request_id is an id of something else: %', left(p_reversal_request_id, 60)
+      using errcode = 'invalid_parameter_value',
+            hint = 'Pass what caused the reversal: the refund (re_…), the dispute (dp_…), or an id of your own.',
+            column = 'p_reversal_request_id';
+  end if;
+end
+$$;
+
+comment on function marketplace._require_request_id(text) is
+  'Raises 22004 or 22023 for what cannot be the id of a request.';
 
 create or replace function marketplace._require_same_request(
   p_order_id text, p_reversal_request_id text, p_reason text, p_amount bigint, p_allocation jsonb

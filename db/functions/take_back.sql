@@ -121,7 +121,8 @@ declare
 begin
   -- A request for parts names its transfers; one for everything means those to come as well.
   select * into v_request from marketplace.reversal_requests as r
-  where r.order_id = p_order_id and r.is_whole order by r.requested_at, r.reversal_request_id limit 1;
+  where r.order_id = p_order_id and r.is_whole and r.withdrawn_at is null and not r.is_evidence
+  order by r.requested_at, r.reversal_request_id limit 1;
   if not found then
     return;
   end if;

@@ -29,6 +29,9 @@ begin
     when NEW.original_amount <> OLD.original_amount then 'original_amount'
     when NEW.root_id is distinct from OLD.root_id then 'root_id'
     when NEW.split_from is distinct from OLD.split_from then 'split_from'
+    when NEW.successor_of is distinct from OLD.successor_of then 'successor_of'
+    when NEW.compensates is distinct from OLD.compensates then 'compensates'
+    when NEW.made_for is distinct from OLD.made_for then 'made_for'
     -- A row gives to a slice; that the slice has it is asked at commit. One that may be being paid has none to give.
     when NEW.amount > OLD.amount then 'amount'
     when NEW.amount < OLD.amount and (
@@ -43,9 +46,11 @@ begin
       then 'completed_at'
     when NEW.stripe_transfer_id is distinct from OLD.stripe_transfer_id and (
       OLD.stripe_transfer_id is not null
-      or (NEW.root_id is not null and NEW.stripe_transfer_id is distinct from (
-        select t.stripe_transfer_id from marketplace.seller_transfers as t where t.id = NEW.root_id))
+      or (NEW.split_from is not null and NEW.stripe_transfer_id is distinct from (
+        select t.stripe_transfer_id from marketplace.seller_transfers as t where t.id = NEW.split_from))
     ) then 'stripe_transfer_id'
+    when NEW.stripe_transfer_group is distinct from OLD.stripe_transfer_group and OLD.stripe_transfer_group is not null
+      then 'stripe_transfer_group'
     when NEW.reversal_request_id is distinct from OLD.reversal_request_id and OLD.reversal_request_id is not null
       then 'reversal_request_id'
     -- A reversal that Stripe itself reports failed or canceled is the one that may be taken off again.
