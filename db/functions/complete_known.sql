@@ -14,7 +14,7 @@ begin
   select
     r.original_amount,
     (select coalesce(sum(s.amount), 0) from marketplace.seller_transfers as s
-     where s.root_id = r.id and s.status = 'permanently_failed' and s.completed_at is null)
+     where s.root_id = r.id and s.status = 'permanently_failed' and s.completed_at is null and s.made_for is null)
   into v_announced, v_refunded
   from marketplace.seller_transfers as r where r.transfer_key = p_transfer_key;
   if v_refunded > 0 and p_amount = v_announced then
@@ -71,10 +71,11 @@ begin
             schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
   end if;
 
-  -- The root first, for its slices may only stand for the same transfer at Stripe.
-  for v_id in select f.id from marketplace._family(p_known.id) as f order by f.id loop
+  -- The root first, for its slices may only stand for the same transfer at Stripe. What is sent beside it, because it was
+  -- kept from being paid once, has one of its own.
+  for v_id in select f.id from marketplace._family(p_known.id) as f where f.made_for is null order by f.id loop
     update marketplace.seller_transfers set stripe_transfer_id = p_stripe_transfer_id
-    where id = v_id and status in ('completed', 'reversal_pending');
+    where id = v_id and status in ('completed', 'reversal_pending') and coalesce(stripe_transfer_id, '') = '';
     update marketplace.seller_transfers
     set
       status = 'completed',

@@ -62,6 +62,9 @@ begin
   select k.* into v_known from marketplace._known_transfer(
     p_transfer_key, p_order_id, p_seller_id, p_destination_account,
     marketplace._announced_amount(p_transfer_key, p_amount), p_currency, p_source_charge) as k;
+  if p_stripe_transfer_id is not null then
+    perform marketplace._require_free_transfer_id(p_stripe_transfer_id, v_known);
+  end if;
   if v_known.id is null then
     v_id := marketplace._insert_transfer(
       'completed', p_transfer_key, p_order_id, p_seller_id, p_destination_account,

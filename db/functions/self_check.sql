@@ -109,7 +109,7 @@ as $$
     ('idx_seller_transfers_parked'), ('idx_transfer_attempts_alarming'),
     ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
     ('idx_seller_transfers_order'), ('idx_seller_transfers_successor_of'), ('idx_seller_transfers_compensates'),
-    ('idx_seller_transfers_made_for')
+    ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer')
   ) as w (index)
   where to_regclass('marketplace.' || w.index) is null
 $$;

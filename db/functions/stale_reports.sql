@@ -26,7 +26,7 @@ begin
   if v_is_done and v_is_another then
     v_verdict := 'moved_twice';
   elsif p_row.status = 'permanently_failed' and not v_is_done and v_is_proof then
-    v_verdict := 'late_success';
+    v_verdict := case when marketplace._continue_on_evidence(p_row, p_now) is null then 'late_success' else v_verdict end;
   elsif v_is_open and v_is_proof and (v_is_send or p_row.lease_token is null) then
     -- Proof that the money moved. What it proves is looked up before it is believed. As if it had been sent now, so that
     -- no look before this moment is a quiet one.

@@ -1,0 +1,93 @@
+-- Money that somebody took back at Stripe, in the dashboard say, without asking here: it is looked up, never called for.
+--
+-- What is missing is taken from what is paid and not asked back, for a request that is evidence only. Its rows end
+-- reversed if the look-up finds what was made elsewhere; if it does not, successors take over and nothing has happened.
+
+create or replace function marketplace._adopt_elsewhere(
+  p_stripe_transfer_id text, p_reversed bigint, p_amount bigint
+)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_request text := format('elsewhere:%s:%s', p_stripe_transfer_id, p_reversed);
+  v_row marketplace.seller_transfers;
+  v_rest bigint := p_amount;
+  v_amount bigint;
+  v_before text;
+begin
+  insert into marketplace.reversal_requests (reversal_request_id, order_id, reason, is_whole, is_evidence)
+  select v_request, t.order_id, 'manual', false, true
+  from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
+  where t.status = 'completed'
+  limit 1
+  on conflict on constraint pk_reversal_requests do nothing;
+  if not found then
+    -- Looked up before, or nothing is left that it could have been taken from.
+    return null;
+  end if;
+  v_before := marketplace._add_reason(format('%s of %s were reversed elsewhere', p_amount, p_stripe_transfer_id));
+  for v_row in
+    select t.* from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
+    where t.status = 'completed' order by t.id
+  loop
+    exit when v_rest = 0;
+    v_amount := least(v_rest, v_row.amount);
+    perform marketplace._take_row(v_row, v_request, v_amount);
+    v_rest := v_rest - v_amount;
+  end loop;
+  perform marketplace._give_reason(v_before);
+  perform pg_notify('seller_transfers_due', '');
+  return format('%s of %s were reversed elsewhere; looked up as %s', p_amount - v_rest, p_stripe_transfer_id, v_request);
+end
+$$;
+
+comment on function marketplace._adopt_elsewhere(text, bigint, bigint) is
+  'Sets p_amount of what is paid by a transfer at Stripe on its way to be found reversed elsewhere; in words what it came to, null if nothing. p_reversed: what Stripe says is reversed in all. The order is locked and nothing of the transfer is under way.';
+
+create or replace function marketplace._require_nothing_under_way(p_stripe_transfer_id text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id bigint;
+begin
+  select t.id into v_id from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
+  where t.status = 'reversal_pending'
+  limit 1;
+  if found then
+    perform marketplace._not_yet(format('transfer %s of %s is on its way back', v_id, p_stripe_transfer_id));
+  end if;
+end
+$$;
+
+comment on function marketplace._require_nothing_under_way(text) is
+  'Raises ST010 while a row of this transfer at Stripe waits to be reversed, is being or may have been.';
+
+create or replace function marketplace._read_evidence(
+  p_row marketplace.seller_transfers, p_left_to_explain bigint, p_foreign_pending boolean, p_foreign_words text,
+  out verdict text, out elsewhere bigint, out words text
+)
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_left_to_explain > 0 then
+    verdict := 'already_reversed';
+    elsewhere := least(p_row.amount, p_left_to_explain);
+    words := format('Reversed elsewhere: %s', p_foreign_words);
+  elsif p_foreign_pending then
+    verdict := 'unclear';
+    words := format('Somebody else''s reversal of this transfer is under way at Stripe: %s', p_foreign_words);
+  else
+    verdict := 'absent';
+  end if;
+end
+$$;
+
+comment on function marketplace._read_evidence(marketplace.seller_transfers, bigint, boolean, text) is
+  'Verdict on a look-up for a row that is evidence only: reversed as far as reversals made elsewhere, and not used for other rows, go.';

@@ -1,0 +1,62 @@
+-- A transfer at Stripe that turns out to be the one a row was recorded for.
+
+create or replace function marketplace._require_free_transfer_id(
+  p_stripe_transfer_id text, p_row marketplace.seller_transfers
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- An index says this of roots. A successor may stand for what no root has: two who give one id wait for each other.
+  perform pg_advisory_xact_lock(hashtextextended('seller-transfers transfer ' || p_stripe_transfer_id, 0));
+  if exists (
+    select from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
+    where coalesce(t.root_id, t.id) is distinct from coalesce(p_row.root_id, p_row.id)
+      or (t.made_for is not null and t.id <> p_row.id)
+  ) then
+    raise exception 'transfer % belongs to another row', p_stripe_transfer_id
+      using errcode = 'ST003',
+            hint = 'One transfer at Stripe is one row. Look it up in marketplace.seller_transfers.',
+            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
+  end if;
+end
+$$;
+
+comment on function marketplace._require_free_transfer_id(text, marketplace.seller_transfers) is
+  'Raises ST003 if a row of another family stands for this transfer at Stripe; nobody else may give the id away until the transaction ends. The order is locked.';
+
+create or replace function marketplace._add_transfer_id(
+  p_row marketplace.seller_transfers, p_stripe_transfer_id text
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_top marketplace.seller_transfers := p_row;
+  v_id bigint;
+begin
+  -- A slice has the id of the row it was split from: from the first of them down, each after the one before it.
+  while v_top.split_from is not null loop
+    select t.* into strict v_top from marketplace.seller_transfers as t where t.id = v_top.split_from;
+  end loop;
+  for v_id in
+    with recursive parts (id) as (
+      select v_top.id
+      union all
+      select t.id from parts as p inner join marketplace.seller_transfers as t on t.split_from = p.id
+      where t.root_id = coalesce(v_top.root_id, v_top.id)
+    )
+    select p.id from parts as p order by p.id
+  loop
+    update marketplace.seller_transfers
+    set stripe_transfer_id = p_stripe_transfer_id
+    where id = v_id and status in ('completed', 'reversal_pending') and coalesce(stripe_transfer_id, '') = '';
+  end loop;
+  perform marketplace._note_follower(p_row, format('it is %s at Stripe', p_stripe_transfer_id));
+end
+$$;
+
+comment on function marketplace._add_transfer_id(marketplace.seller_transfers, text) is
+  'Gives a paid row that was recorded without it, and what was split off it, the id of its transfer at Stripe.';

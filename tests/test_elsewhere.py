@@ -1,0 +1,279 @@
+"""Reversals that Stripe tells of: ours are told by their metadata, the others are looked up and never called for."""
+
+import psycopg
+import pytest
+
+from tests.support.databases import Database, rows, value
+from tests.support.evidence import shown_reversed, tell
+from tests.support.look_ups import foreign, ours, seen
+from tests.support.transfers import (
+    at_commit,
+    attempts,
+    call,
+    claim,
+    claim_again,
+    claimed_call,
+    contents,
+    create_transfer,
+    record_one,
+    record_transfer,
+    refusal,
+    request_parts,
+    request_reversal,
+    success,
+    timeout,
+    transfer,
+)
+from tests.support.withdrawals import follow_up, story, withdraw
+
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """One session is enough here."""
+    return rolled_back_db
+
+
+def not_yet(db: Database, told: dict[str, object]) -> bool:
+    """Whether the event has to be tried again; then it has changed nothing."""
+    before = contents(db)
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
+        tell(db, "reversed", told)
+    assert refused.value.diag.message_hint
+    assert contents(db) == before
+    return refused.value.sqlstate == "ST010"
+
+
+def test_what_was_reversed_elsewhere_is_looked_up_and_then_believed(db: Database) -> None:
+    paid = record_transfer(db)
+    told = shown_reversed(paid, 300, foreign(paid, "trr_f", 300))
+
+    assert tell(db, "reversed", told) == "acted: 300 of tr_1 were reversed elsewhere; looked up as elsewhere:tr_1:300"
+
+    at_commit(db)
+    assert story(db) == [(700, "completed", None), (300, "reversal_pending", None)]
+    request = rows(db, "select * from marketplace.reversal_requests")[0]
+    assert (request["reason"], request["is_evidence"], request["is_whole"]) == ("manual", True, False)
+    (looked,) = claim(db)
+    assert (looked["action"], looked["amount"]) == ("look_up_reversals", 300)
+    record_one(db, seen(looked, foreign(paid, "trr_f", 300)))
+    follow_up(db, looked["id"])
+    at_commit(db)
+    assert story(db) == [(700, "completed", None), (300, "reversed", None)]
+    held = transfer(db, looked["id"])
+    assert (held["stripe_reversal_id"], held["failure_message"]) == (None, "Reversed elsewhere: trr_f (300)")
+    assert tell(db, "reversed", told) == "nothing to do: what is reversed of tr_1 is known"
+    # And the rest goes back like any other: what is left is all of it.
+    (rest,) = request_reversal(db)
+    record_one(db, seen(claim_again(db, rest["id"]), foreign(paid, "trr_f", 300)))
+    (post,) = claim(db)
+    assert (post["action"], post["amount"]) == ("reverse", 700)
+
+
+def test_what_the_look_up_does_not_find_has_not_happened(db: Database) -> None:
+    paid = record_transfer(db)
+    told = shown_reversed(paid, 300)
+    tell(db, "reversed", told)
+
+    (looked,) = claim(db)
+    record_one(db, seen(looked))
+    follow_up(db, looked["id"])
+
+    at_commit(db)
+    assert story(db) == [(700, "completed", None), (300, "permanently_failed", None), (300, "completed", "succeeds 2")]
+    assert transfer(db, looked["id"])["failure_code"] == "not_reversed"
+    assert claim(db) == []
+    assert tell(db, "reversed", told) == "nothing to do: what is reversed of tr_1 is known"
+
+
+def test_less_than_was_told_is_believed_as_far_as_it_is_seen(db: Database) -> None:
+    paid = record_transfer(db)
+    tell(db, "reversed", shown_reversed(paid, 300))
+
+    (looked,) = claim(db)
+    record_one(db, seen(looked, foreign(paid, "trr_f", 100)))
+    at_commit(db)
+    assert story(db) == [(700, "completed", None), (200, "reversal_pending", None), (100, "reversed", None)]
+    record_one(db, seen(claim_again(db, looked["id"]), foreign(paid, "trr_f", 100)))
+    follow_up(db, looked["id"])
+    at_commit(db)
+    assert story(db)[1:] == [
+        (200, "permanently_failed", None),
+        (100, "reversed", None),
+        (200, "completed", "succeeds 2"),
+    ]
+
+
+def test_it_is_never_called_for_whatever_the_look_ups_say(db: Database) -> None:
+    paid = record_transfer(db)
+    tell(db, "reversed", shown_reversed(paid, 1000))
+    (looked,) = claim(db)
+    for facts in (timeout, lambda each: refusal(each, 429, "rate_limit"), lambda each: refusal(each, 500)):
+        record_one(db, facts(looked))
+        looked = claim_again(db, looked["id"])
+        assert looked["action"] == "look_up_reversals"
+
+
+def test_ours_is_no_reversal_made_elsewhere(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased))
+    told = shown_reversed(leased, 1000, ours(db, transfer(db, leased["id"])))
+
+    assert tell(db, "reversed", told) == "nothing to do: what is reversed of tr_1 is known"
+    # Without metadata it is known by its id; not listed at all, by what our rows come to.
+    assert tell(db, "reversed", shown_reversed(leased, 1000, foreign(leased, "trr_1", 1000))).startswith("nothing")
+    assert tell(db, "reversed", shown_reversed(leased, 1000)).startswith("nothing")
+
+
+@pytest.mark.parametrize("reversed_elsewhere", [0, 300])
+def test_while_a_row_of_the_transfer_is_under_way_the_event_waits(db: Database, reversed_elsewhere: int) -> None:
+    record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 400})
+    looked = claim_again(db, part["id"])
+    told = shown_reversed(looked, 400 + reversed_elsewhere, ours(db, part, amount=400))
+
+    assert not_yet(db, told)
+    record_one(db, seen(looked))
+    posted = claim_again(db, part["id"])
+    assert not_yet(db, told)
+    record_one(db, success(posted))
+
+    said = tell(db, "reversed", told)
+    if reversed_elsewhere:
+        assert said.startswith("acted: 300 of tr_1 were reversed elsewhere")
+    else:
+        assert said.startswith("nothing to do")
+
+
+def test_ours_that_is_open_is_looked_up_at_once(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, refusal(leased, code="balance_insufficient"))
+    assert claim(db) == []
+
+    said = tell(db, "reversed", shown_reversed(leased, 1000, ours(db, leased)))
+
+    assert said == f"acted: trr_1 is looked up for transfer {leased['id']}"
+    (looked,) = claim(db)
+    assert looked["action"] == "look_up_reversals"
+    assert record_one(db, seen(looked, ours(db, looked)))["status"] == "reversed"
+
+
+def ended(db: Database) -> int:
+    leased = claimed_call(db)
+    assert record_one(db, refusal(leased, 404, "resource_missing"))["status"] == "permanently_failed"
+    return int(leased["id"])
+
+
+def test_ours_of_a_row_that_had_ended_goes_on_in_a_successor(db: Database) -> None:
+    dead = transfer(db, ended(db))
+    told = shown_reversed(dead, 1000, ours(db, dead))
+
+    assert tell(db, "reversed", told) == f"acted: transfer {dead['id']} had ended and was reversed by trr_1"
+
+    at_commit(db)
+    assert story(db) == [(1000, "permanently_failed", None), (1000, "reversal_pending", "succeeds 1")]
+    (looked,) = claim(db)
+    assert looked["action"] == "look_up_reversals"
+    assert record_one(db, seen(looked, ours(db, looked)))["status"] == "reversed"
+    assert tell(db, "reversed", told).startswith("nothing to do")
+
+
+def test_ours_of_a_row_that_another_took_over_is_shown_to_a_person(db: Database) -> None:
+    dead = transfer(db, ended(db))
+    withdraw(db)
+    told = shown_reversed(dead, 1000, ours(db, dead))
+
+    for _ in range(2):
+        assert tell(db, "reversed", told).startswith("acted")
+
+    late = [each for each in attempts(db, dead["id"]) if each["verdict"] == "late_success"]
+    assert [(each["stripe_object_id"], each["disposition"]) for each in late] == [("trr_1", "late")]
+    assert story(db) == [(1000, "permanently_failed", None), (1000, "completed", "succeeds 1")]
+    (shown,) = call(db, "read_open_reversals")
+    assert (shown["reason"], shown["needs_a_person"]) == ("late_success", True)
+
+
+def test_a_second_one_of_ours_is_shown_to_a_person(db: Database) -> None:
+    record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 400})
+    record_one(db, seen(claim_again(db, part["id"])))
+    leased = claim_again(db, part["id"])
+    record_one(db, success(leased))
+    first, second = (ours(db, transfer(db, part["id"]), name, amount=400) for name in ("trr_1", "trr_2"))
+
+    said = tell(db, "reversed", shown_reversed(leased, 800, second, first))
+
+    assert said.startswith(f"acted: transfer {part['id']} was reversed twice, by trr_2 as well")
+    assert attempts(db, part["id"])[-1]["verdict"] == "moved_twice"
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+def test_one_of_ours_that_failed_proves_nothing(db: Database, status: str) -> None:
+    dead = transfer(db, ended(db))
+    assert tell(db, "reversed", shown_reversed(dead, 0, ours(db, dead, status=status))).startswith("nothing to do")
+    assert story(db) == [(1000, "permanently_failed", None)]
+
+
+def test_an_older_event_takes_nothing(db: Database) -> None:
+    paid = record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 400})
+    record_one(db, seen(claim_again(db, part["id"])))
+    record_one(db, success(claim_again(db, part["id"])))
+    before = contents(db)
+
+    assert tell(db, "reversed", shown_reversed(paid, 300)) == "nothing to do: what is reversed of tr_1 is known"
+
+    assert contents(db) == before
+
+
+def test_what_is_nobodys_here_is_left_alone(db: Database) -> None:
+    paid = record_transfer(db)
+    before = contents(db)
+    for told in (
+        shown_reversed({**paid, "stripe_transfer_id": "tr_of_others"}, 300),
+        {**shown_reversed(paid, 300), "id": "ch_1"},
+        {**shown_reversed(paid, 300), "id": None},
+        {**shown_reversed(paid, 300), "amount_reversed": "300"},
+        {**shown_reversed(paid, 300), "amount_reversed": None},
+        {},
+    ):
+        assert tell(db, "reversed", told).startswith("nothing to do")
+    assert contents(db) == before
+
+
+def test_what_is_listed_wrongly_is_not_read(db: Database) -> None:
+    paid = record_transfer(db)
+    for listed in (None, [], "", {"data": None}, {"data": {}}, {"data": [None, 1, "x", {}, {"id": "trr_"}]}):
+        told = {**shown_reversed(paid, 0), "reversals": listed}
+        assert tell(db, "reversed", told).startswith("nothing to do")
+
+
+def test_more_than_is_paid_and_free_is_taken_as_far_as_it_goes(db: Database) -> None:
+    paid = record_transfer(db)
+    assert tell(db, "reversed", shown_reversed(paid, 5000)).startswith("acted: 1000 of tr_1")
+    at_commit(db)
+    assert story(db) == [(1000, "reversal_pending", None)]
+
+
+def test_a_newborn_of_the_order_is_not_taken_for_evidence(db: Database) -> None:
+    tell(db, "reversed", shown_reversed(record_transfer(db), 1000))
+    assert record_transfer(db, 2, p_order_id="order-1")["status"] == "completed"
+    assert create_transfer(db, 3, p_order_id="order-1")["status"] == "pending"
+
+
+def test_what_was_not_reversed_elsewhere_goes_to_the_refund_that_wanted_it(db: Database) -> None:
+    paid = record_transfer(db)
+    tell(db, "reversed", shown_reversed(paid, 300))
+    request_reversal(db)
+    looked = next(each for each in claim(db) if each["amount"] == 300)
+    record_one(db, seen(looked))
+    follow_up(db, looked["id"])
+
+    at_commit(db)
+    assert story(db) == [
+        (700, "reversal_pending", None),
+        (300, "permanently_failed", None),
+        (300, "reversal_pending", "succeeds 2"),
+    ]
+    assert value(db, "select count(*) from marketplace.seller_transfers where reversal_request_id = 're_1'") == 2
