@@ -9,6 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, rows, value
+from tests.support.raw_transfers import insert_transfer
 from tests.support.transfers import call, claim, contents, record_transfer, refunded_transfer, success, transfer_values
 
 pytest_plugins = ("tests.support.rolled_back",)
@@ -19,6 +20,8 @@ MISSING, INVALID = "22004", "22023"
 # PostgreSQL's own words for what does not even fit the argument's type; they stand as they are.
 NO_NUMBER, TOO_LARGE, NO_SUCH_FUNCTION, NO_INTERVAL, NO_JSON, NUL = "22P02", "22003", "42883", "22007", "22P02", "22P05"
 LONG = "x" * 256
+# A paid row that was recorded without its id at Stripe.
+WITHOUT_ID = 900_001
 
 UNUSABLE_TEXT: list[tuple[Any, str]] = [
     (None, MISSING),
@@ -249,6 +252,24 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         },
     ),
     "next_due_in": ({"p_kind": "reversals"}, {"p_kind": [("", INVALID), ("refunds", INVALID), (LONG, INVALID)]}),
+    "withdraw_reversal_request": (
+        {"p_reversal_request_id": "re_3", "p_reason": "x"},
+        {
+            "p_reversal_request_id": [
+                *UNUSABLE_TEXT,
+                *[(each, INVALID) for each in ("tr_1", "trr_1", "ch_1", "py_1", "pi_1", "acct_1", "evt_1")],
+            ],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
+    "reopen": (
+        {"p_id": WITHOUT_ID, "p_reason": "x", "p_stripe_transfer_id": "tr_8"},
+        {
+            "p_id": [(None, MISSING), (0, INVALID), (-1, INVALID), (2**63, NO_SUCH_FUNCTION), ("one", NO_NUMBER)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+            "p_stripe_transfer_id": [(None, MISSING), *ids_of_another_kind("trr_1", "tr_", "TR_1", "tr_" + LONG)],
+        },
+    ),
     "look_up_first": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "read_open_reversals": ({}, {}),
     "read_open_transfers": ({}, {}),
@@ -281,11 +302,12 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
 
 
 def seed(db: Database) -> None:
-    """Something to spoil: a leased reversal, one that is due, a completed transfer, the answer to a call."""
+    """Something to spoil: a leased reversal, one that is due, completed transfers, one of them without its id."""
     refunded_transfer(db, 1)
     claim(db)
     record_transfer(db, 2)
     refunded_transfer(db, 3)
+    insert_transfer(db, id=WITHOUT_ID, status="completed", completed_at="now")
 
 
 def refusal_of(db: Database, function: str, arguments: Arguments) -> psycopg.Error:

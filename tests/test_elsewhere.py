@@ -1,5 +1,7 @@
 """Reversals that Stripe tells of: ours are told by their metadata, the others are looked up and never called for."""
 
+from typing import Any
+
 import psycopg
 import pytest
 
@@ -93,12 +95,11 @@ def test_less_than_was_told_is_believed_as_far_as_it_is_seen(db: Database) -> No
 
     (looked,) = claim(db)
     record_one(db, seen(looked, foreign(paid, "trr_f", 100)))
-    at_commit(db)
-    assert story(db) == [(700, "completed", None), (200, "reversal_pending", None), (100, "reversed", None)]
-    record_one(db, seen(claim_again(db, looked["id"]), foreign(paid, "trr_f", 100)))
     follow_up(db, looked["id"])
+
     at_commit(db)
-    assert story(db)[1:] == [
+    assert story(db) == [
+        (700, "completed", None),
         (200, "permanently_failed", None),
         (100, "reversed", None),
         (200, "completed", "succeeds 2"),
@@ -244,7 +245,8 @@ def test_what_is_nobodys_here_is_left_alone(db: Database) -> None:
 
 def test_what_is_listed_wrongly_is_not_read(db: Database) -> None:
     paid = record_transfer(db)
-    for listed in (None, [], "", {"data": None}, {"data": {}}, {"data": [None, 1, "x", {}, {"id": "trr_"}]}):
+    nonsense: list[Any] = [None, [], "", {"data": None}, {"data": {}}, {"data": [None, 1, "x", {}, {"id": "trr_"}]}]
+    for listed in nonsense:
         told = {**shown_reversed(paid, 0), "reversals": listed}
         assert tell(db, "reversed", told).startswith("nothing to do")
 

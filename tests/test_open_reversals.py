@@ -20,6 +20,7 @@ from tests.support.transfers import (
     success,
     timeout,
 )
+from tests.support.withdrawals import withdraw
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -96,13 +97,14 @@ def test_a_second_reversal_of_a_row_that_was_done_is_there(db: Database) -> None
     assert reasons(db) == {"moved_twice": (True, 1)}
 
 
-def test_a_success_after_a_row_was_given_up_is_there_and_its_attempt_names_the_reversal(db: Database) -> None:
+def test_a_success_after_another_row_took_over_is_there_and_its_attempt_names_the_reversal(db: Database) -> None:
     leased = claimed_call(db)
     lapse_lease(db, leased["id"])
     record_one(db, timeout(claim_again(db, leased["id"])))
     pass_time(db, leased["id"], "2 h")
     looked = claim_again(db, leased["id"])
     record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
+    withdraw(db)
     record_one(db, success(leased, "trr_late"))
 
     assert reasons(db) == {"late_success": (True, 1)}

@@ -85,11 +85,13 @@ def test_every_sql_block_runs_as_it_stands(db: psycopg.Connection[DictRow]) -> N
         "select transfer_key, amount, status, failure_code from marketplace.seller_transfers order by id"
     ).fetchall()
     assert [tuple(row.values()) for row in rows] == [
-        ("o-1001/s-7", 5411, "reversal_pending", None),
+        ("o-1001/s-7", 5411, "permanently_failed", "request_withdrawn"),
         ("o-1001/s-8", 1039, "permanently_failed", "refunded_before_transfer"),
         (None, 2000, "reversal_pending", None),
         (None, 839, "reversal_pending", None),
         (None, 161, "permanently_failed", "refunded_before_transfer"),
+        (None, 5411, "completed", None),
+        (None, 1039, "pending", None),
     ]
 
 

@@ -62,7 +62,11 @@ def test_a_reversal_that_was_given_up_goes_on_with_a_look(db: Database) -> None:
     successor = reopen(db, dead["id"])
 
     at_commit(db)
-    assert (successor["status"], successor["successor_of"], successor["amount"]) == ("reversal_pending", dead["id"], 1000)
+    assert (successor["status"], successor["successor_of"], successor["amount"]) == (
+        "reversal_pending",
+        dead["id"],
+        1000,
+    )
     assert (successor["reversal_request_id"], successor["call_part"]) == ("re_1", 1)
     births = status_log(db, successor["id"])
     assert all("reopened by postgres: ticket 42" in entry["reason"] for entry in births)

@@ -19,6 +19,7 @@ from tests.support.transfers import (
     timeout,
     transfer,
 )
+from tests.support.withdrawals import born_of
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -126,7 +127,7 @@ def test_another_rows_reversal_is_no_second_one(db: Database) -> None:
     assert record_one(db, success(leased, "trr_b"))["verdict"] == "mismatch"
 
 
-def test_a_success_after_the_row_was_given_up_is_kept_under_a_name_of_its_own(db: Database) -> None:
+def test_a_success_after_the_row_was_given_up_is_kept_as_late(db: Database) -> None:
     leased = claimed_call(db)
     lapse_lease(db, leased["id"])
     record_one(db, timeout(claim_again(db, leased["id"])))
@@ -136,7 +137,7 @@ def test_a_success_after_the_row_was_given_up_is_kept_under_a_name_of_its_own(db
 
     recorded = record_one(db, success(leased))
 
-    assert (recorded["verdict"], recorded["status"]) == ("late_success", "permanently_failed")
+    assert (recorded["verdict"], recorded["status"]) == ("succeeded", "permanently_failed")
     assert attempts(db, leased["id"])[-1]["disposition"] == "late"
 
 
@@ -148,7 +149,8 @@ def test_a_late_reversal_of_another_amount_than_the_row_asks_for_is_success_too(
     looked = claim_again(db, leased["id"])
     record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))
 
-    assert record_one(db, success(leased, amount=999))["verdict"] == "late_success"
+    assert record_one(db, success(leased, amount=999))["verdict"] == "mismatch"
+    assert born_of(db, "successor_of")
 
 
 def test_a_stale_one_of_another_amount_is_looked_up(db: Database) -> None:

@@ -28,12 +28,14 @@ PUBLIC_FUNCTIONS = {
     "record_reversal_outcomes",
     "record_transfer_outcomes",
     "register_runner",
+    "reopen",
     "request_reversal",
     "resume_stripe_calls",
     "schema_state",
     "self_check",
     "set_stripe_rate",
     "validate_constraints",
+    "withdraw_reversal_request",
 }
 
 # Each query gives name and comment of every thing of one kind in the schema.

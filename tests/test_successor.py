@@ -63,7 +63,14 @@ def test_late_success_of_a_reversal_is_looked_up_by_a_successor(db: Database) ->
     assert (recorded["result"], recorded["verdict"]) == ("stale", "succeeded")
     successor = transfer(db, born_of(db, "successor_of"))
     assert (successor["status"], successor["call_unknown"]) == ("reversal_pending", True)
-    same = ("stripe_transfer_id", "reversal_request_id", "call_part", "call_generation", "call_params", "call_minted_at")
+    same = (
+        "stripe_transfer_id",
+        "reversal_request_id",
+        "call_part",
+        "call_generation",
+        "call_params",
+        "call_minted_at",
+    )
     assert [successor[name] for name in same] == [dead[name] for name in same]
     assert [entry["to_status"] for entry in status_log(db, successor["id"])] == ["completed", "reversal_pending"]
     assert all("late evidence" in entry["reason"] for entry in status_log(db, successor["id"]))

@@ -1,4 +1,4 @@
--- Money that somebody took back at Stripe, in the dashboard say, without asking here: it is looked up, never called for.
+-- Money that somebody took back at Stripe, in the dashboard say, without asking here: looked up, never called for.
 --
 -- What is missing is taken from what is paid and not asked back, for a request that is evidence only. Its rows end
 -- reversed if the look-up finds what was made elsewhere; if it does not, successors take over and nothing has happened.

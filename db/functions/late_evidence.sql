@@ -17,7 +17,7 @@ begin
   if p_row.status <> 'permanently_failed' or marketplace._is_followed(p_row.id) then
     return null;
   end if;
-  v_id := marketplace._succeed(p_row, p_row.made_for, p_row.stripe_transfer_id, 'late evidence');
+  v_id := marketplace._succeed(p_row, p_row.made_for, p_row.stripe_transfer_id, 'late evidence', p_now);
   v_before := marketplace._add_reason('late evidence');
   perform marketplace._continue(v_id, p_row, p_now);
   update marketplace.seller_transfers

@@ -9,6 +9,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row marketplace.seller_transfers;
+  v_now timestamptz;
   v_id bigint;
   v_before text;
 begin
@@ -18,6 +19,7 @@ begin
   end if;
   perform marketplace._require_read_committed();
   v_row := marketplace._lock_order_of(p_id);
+  v_now := clock_timestamp();
   perform marketplace._require_reopenable(v_row, p_stripe_transfer_id);
   if p_stripe_transfer_id is not null then
     perform marketplace._require_free_transfer_id(p_stripe_transfer_id, v_row);
@@ -29,11 +31,11 @@ begin
     perform marketplace._add_transfer_id(v_row, p_stripe_transfer_id);
   else
     v_id := marketplace._succeed(
-      v_row, v_row.made_for, coalesce(v_row.stripe_transfer_id, p_stripe_transfer_id), 'it goes on');
-    perform marketplace._continue(v_id, v_row, clock_timestamp());
+      v_row, v_row.made_for, coalesce(v_row.stripe_transfer_id, p_stripe_transfer_id), 'it goes on', v_now);
+    perform marketplace._continue(v_id, v_row, v_now);
     -- What was sent for the row was answered for good, and Stripe would answer the same again: another key.
     update marketplace.seller_transfers
-    set call_generation = call_generation + 1, call_params = null, call_minted_at = clock_timestamp(), call_replayed = false
+    set call_generation = call_generation + 1, call_params = null, call_minted_at = v_now, call_replayed = false
     where id = v_id and call_params is not null;
     perform marketplace._offer_row(v_id);
   end if;

@@ -11,7 +11,7 @@ declare
   v_row_id bigint;
   v_ours record;
   v_elsewhere bigint;
-  v_acted text[] := '{}';
+  v_acted text[] := '{}'::text[];
 begin
   if v_reversed is null or v_stripe_id is null or v_stripe_id !~ '^tr_[A-Za-z0-9]+$' then
     return 'nothing to do: the object is no transfer with an amount reversed';

@@ -1,8 +1,8 @@
 -- What becomes of a row whose request was withdrawn: the seller has, or gets, the money again.
 --
--- Each row is settled once, and only when it is known what became of it: reversed, it is given back by a transfer of its
--- own; not made, it is given up, and so is what never was paid because of the request. A row in flight is looked up until
--- it is one or the other, and comes here again then.
+-- Each row is settled once, and only when it is known what became of it: reversed, it is given back by a transfer of
+-- its own; not made, it is given up, and a successor has the money, or is sent it where nothing was paid because of the
+-- request. A row in flight is looked up until it is one or the other, and comes here again then.
 
 create or replace function marketplace._settle_withdrawn(p_id bigint, p_now timestamptz)
 returns void
@@ -31,17 +31,17 @@ begin
     v_reason := format('no reversal made elsewhere explains %s', v_request.reversal_request_id);
   end if;
   if v_row.status = 'reversed' and v_request.withdrawn_at is not null then
-    v_new := marketplace._compensate(v_row, v_reason);
+    v_new := marketplace._compensate(v_row, v_reason, p_now);
   elsif v_row.status = 'reversal_pending' and marketplace._is_certainly_not_made(v_row, v_request.is_evidence) then
     perform marketplace._write_settled(marketplace._give_up_row(
       v_row, case when v_request.withdrawn_at is null then 'not_reversed' else 'request_withdrawn' end,
       'Not taken back: ' || v_reason));
-    v_new := marketplace._succeed(v_row, null, v_row.stripe_transfer_id, v_reason);
+    v_new := marketplace._succeed(v_row, null, v_row.stripe_transfer_id, v_reason, p_now);
   elsif v_row.status = 'permanently_failed' and v_row.completed_at is not null then
-    v_new := marketplace._succeed(v_row, null, v_row.stripe_transfer_id, v_reason);
+    v_new := marketplace._succeed(v_row, null, v_row.stripe_transfer_id, v_reason, p_now);
   elsif v_row.status = 'permanently_failed' and v_row.failure_code = 'refunded_before_transfer' then
     -- Beside what may have been sent for the row: it is known by what it is made for.
-    v_new := marketplace._succeed(v_row, marketplace._made_for(v_row), null, v_reason);
+    v_new := marketplace._succeed(v_row, marketplace._made_for(v_row), null, v_reason, p_now);
   end if;
   if v_new is not null then
     perform marketplace._offer_row(v_new);

@@ -2,14 +2,14 @@
 -- amount back by a transfer of its own. The row itself stays as it is; its log says by whom it was followed.
 
 create or replace function marketplace._succeed(
-  p_row marketplace.seller_transfers, p_made_for text, p_stripe_transfer_id text, p_reason text
+  p_row marketplace.seller_transfers, p_made_for text, p_stripe_transfer_id text, p_reason text,
+  p_now timestamptz
 )
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_now timestamptz := clock_timestamp();
   v_paid boolean := p_row.completed_at is not null;
   v_id bigint;
   v_before text;
@@ -24,8 +24,8 @@ begin
     p_row.destination_account, p_row.source_charge, p_row.amount, p_row.amount, p_row.currency,
     case when v_paid then 'completed' else 'pending' end, p_row.completed_at,
     p_stripe_transfer_id, p_row.stripe_transfer_group,
-    case when not v_paid then v_now end, case when not v_paid then 1 end, case when not v_paid then v_now end,
-    v_now, v_now
+    case when not v_paid then p_now end, case when not v_paid then 1 end, case when not v_paid then p_now end,
+    p_now, p_now
   )
   returning id into v_id;
   perform marketplace._give_reason(v_before);
@@ -34,16 +34,17 @@ begin
 end
 $$;
 
-comment on function marketplace._succeed(marketplace.seller_transfers, text, text, text) is
+comment on function marketplace._succeed(marketplace.seller_transfers, text, text, text, timestamptz) is
   'Makes the successor of a row that ended, paid if that one was, else to be sent, and returns its id. The order''s rows are locked.';
 
-create or replace function marketplace._compensate(p_row marketplace.seller_transfers, p_reason text)
+create or replace function marketplace._compensate(
+  p_row marketplace.seller_transfers, p_reason text, p_now timestamptz
+)
 returns bigint
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_now timestamptz := clock_timestamp();
   v_id bigint;
   v_before text;
 begin
@@ -54,7 +55,7 @@ begin
     status, next_retry_at, call_generation, call_minted_at, created_at, updated_at
   ) values (
     p_row.id, marketplace._made_for(p_row), p_row.order_id, p_row.seller_id, p_row.destination_account,
-    p_row.amount, p_row.amount, p_row.currency, 'pending', v_now, 1, v_now, v_now, v_now
+    p_row.amount, p_row.amount, p_row.currency, 'pending', p_now, 1, p_now, p_now, p_now
   )
   returning id into v_id;
   perform marketplace._give_reason(v_before);
@@ -63,7 +64,7 @@ begin
 end
 $$;
 
-comment on function marketplace._compensate(marketplace.seller_transfers, text) is
+comment on function marketplace._compensate(marketplace.seller_transfers, text, timestamptz) is
   'Makes the transfer that gives a reversed row back and returns its id. The order''s rows are locked.';
 
 create or replace function marketplace._note_follower(p_row marketplace.seller_transfers, p_words text)

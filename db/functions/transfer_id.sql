@@ -18,7 +18,8 @@ begin
     raise exception 'transfer % belongs to another row', p_stripe_transfer_id
       using errcode = 'ST003',
             hint = 'One transfer at Stripe is one row. Look it up in marketplace.seller_transfers.',
-            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
+            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id',
+            constraint = 'idx_seller_transfers_stripe_transfer_id';
   end if;
 end
 $$;
