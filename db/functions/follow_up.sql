@@ -15,12 +15,14 @@ begin
   select * into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
   if v_row.status in ('pending', 'failed', 'completed') then
     perform marketplace._meet_lines(coalesce(v_row.root_id, v_row.id));
+  else
+    perform marketplace._settle_withdrawn(p_id, p_now);
   end if;
 end
 $$;
 
 comment on function marketplace._follow_up(bigint, timestamptz) is
-  'Does what had to wait until it was known what became of the row: takes it for requests that asked for it meanwhile.';
+  'Does what had to wait until it was known what became of the row: takes it for requests that asked for it meanwhile, gives it back where its request was withdrawn.';
 
 create or replace function marketplace._meet_lines(p_root_id bigint)
 returns void

@@ -40,7 +40,7 @@ begin
   update marketplace.seller_transfers
   set
     call_unknown = true, call_absent_at = null, next_retry_at = least(next_retry_at, v_now),
-    call_last_sent_at = coalesce(call_last_sent_at, v_now)
+    call_last_sent_at = v_now
   where id = v_row.id;
   perform pg_notify('seller_transfers_due', '');
   return format('acted: %s is looked up for transfer %s', v_stripe_id, v_row.id);

@@ -39,6 +39,8 @@ begin
     add constraint chk_slice_has_a_family
       check (num_nulls(root_id, split_from) in (0, 2) and root_id <> id and split_from <> id),
     add constraint chk_root_has_a_key check ((root_id is null) = (transfer_key is not null));
+  drop function if exists marketplace.read_open_transfers();
+  drop view if exists marketplace.open_transfers;
   drop function if exists marketplace.claim_due_reversals(text, integer, interval);
   drop function if exists marketplace.claim_due_transfers(text, integer, interval);
   drop function if exists marketplace._claim_calls(text, text, integer, interval);

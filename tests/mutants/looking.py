@@ -5,6 +5,7 @@ from tests.mutants.mutant import mutant
 _CLAIM = "db/functions/claim.sql"
 _NEXT = "db/functions/next_action.sql"
 _LOOK = "db/functions/look_up.sql"
+_REST = "db/functions/read_rest.sql"
 _SEEN = "db/functions/reversals_seen.sql"
 _SETTLE_LOOK = "db/functions/settle_look_up.sql"
 _CHANGES = "db/functions/row_changes.sql"
@@ -201,19 +202,19 @@ MUTANTS = (
         "transfer-currency-not-compared",
         "The amount of one currency is taken back in another.",
         "test_look_up.py",
-        (_LOOK, "if p_transfer ->> 'currency' is distinct from p_row.currency then", "if false then"),
+        (_REST, "if p_transfer ->> 'currency' is distinct from p_row.currency then", "if false then"),
     ),
     mutant(
         "unexplained-loss-taken-for-reversed",
         "Less is left of the transfer than we ask for and nobody knows why; the row ends as reversed.",
         "test_look_up.py",
-        (_LOOK, "if elsewhere <= p_foreign_sum - v_used then", "if true then"),
+        (_REST, "if elsewhere <= v_unused then", "if true then"),
     ),
     mutant(
         "foreign-pending-not-waited-for",
         "Somebody else's reversal is still held at Stripe and parks the row, or is counted before it is made.",
         "test_look_up.py",
-        (_LOOK, "elsif p_foreign_pending then", "elsif false then"),
+        (_REST, "elsif p_foreign_pending then", "elsif false then"),
     ),
     mutant(
         "reversed-elsewhere-while-ours-is-under-way",

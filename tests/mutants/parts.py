@@ -5,6 +5,8 @@ from tests.mutants.mutant import mutant
 _ALLOCATION = "db/functions/allocation.sql"
 _EVIDENCE = "db/functions/split_by_evidence.sql"
 _FAMILY = "db/functions/family.sql"
+_CONSERVE = "db/functions/conserve_family.sql"
+_REST = "db/functions/read_rest.sql"
 _GUARDS = "db/functions/transfer_guards.sql"
 _LEASE = "db/functions/lease.sql"
 _LOOK = "db/functions/look_up.sql"
@@ -41,7 +43,7 @@ MUTANTS = (
         "foreign-evidence-used-twice",
         "One reversal made elsewhere ends two slices: the seller keeps the second one's money.",
         "test_split_by_evidence.py",
-        (_LOOK, "if elsewhere <= p_foreign_sum - v_used then", "if elsewhere <= p_foreign_sum then"),
+        (_REST, "if elsewhere <= v_unused then", "if elsewhere <= p_foreign_sum then"),
     ),
     mutant(
         "rest-keeps-its-key",
@@ -55,21 +57,25 @@ MUTANTS = (
         "test_allocation.py",
         (
             _FAMILY,
-            "select coalesce(max(f.call_part), 0) + 1 from",
-            "select least(coalesce(max(f.call_part), 0) + 1, 1) from",
+            "select coalesce(max(k.call_part), 0) + 1\n",
+            "select least(coalesce(max(k.call_part), 0) + 1, 1)\n",
         ),
     ),
     mutant(
         "family-need-not-add-up",
         "A split that loses a part of the money, or makes some, is committed.",
         "test_family.py",
-        (_FAMILY, "if v_root.id is null or v_sum <> v_root.original_amount::numeric then", "if v_root.id is null then"),
+        (
+            _CONSERVE,
+            "if v_root.id is null or v_sum is distinct from v_root.original_amount::numeric then",
+            "if v_root.id is null then",
+        ),
     ),
     mutant(
         "call-for-more-than-the-row",
         "After a split the row's next request is still for the amount it had before.",
         "test_split.py",
-        (_FAMILY, "elsif v_call_is_stale then", "elsif false then"),
+        (_CONSERVE, "elsif v_call_is_stale then", "elsif false then"),
     ),
     mutant(
         "amount-grows",
@@ -93,7 +99,7 @@ MUTANTS = (
         "part-takes-what-comes-later",
         "A refund of a part takes a transfer back that was recorded later and has nothing to do with it.",
         "test_allocation.py",
-        (_TAKE, "where r.order_id = p_order_id and r.is_whole order by", "where r.order_id = p_order_id order by"),
+        (_TAKE, "where r.order_id = p_order_id and r.is_whole and", "where r.order_id = p_order_id and"),
     ),
     mutant(
         "transfer-under-way-given-up",
