@@ -551,3 +551,29 @@ def test_after_a_failover_what_is_found_is_believed_when_it_is_quiet(db: Databas
         db.execute(f"update marketplace.stripe_control set {since}".encode(), [passed])
         leased = claim_send_again(db, transfer_id)
         assert record_one(db, transfers_found(leased, transfer_object(leased)))["verdict"] == verdict
+
+
+def test_a_transfer_that_is_found_and_was_reversed_meanwhile_is_not_taken_for_paid(db: Database) -> None:
+    transfer_id = unknown_send(db)
+    leased = claim_send_again(db, transfer_id)
+
+    record_one(db, transfers_found(leased, transfer_object(leased, amount_reversed=300)))
+
+    rows_of_it = family(db, transfer_id)
+    assert [(each["status"], each["amount"]) for each in rows_of_it] == [("completed", 700), ("reversal_pending", 300)]
+    (looked,) = claim(db)
+    assert (looked["id"], looked["action"]) == (rows_of_it[1]["id"], "look_up_reversals")
+
+
+def test_a_transfer_of_the_key_that_no_row_here_knows_of_is_a_persons(db: Database) -> None:
+    """A lost history sent something beside this one, for a refund that was withdrawn."""
+    transfer_id = unknown_send(db)
+    leased = claim_send_again(db, transfer_id)
+    beside = {"seller_transfers_identity": "transfer:again:db:5:key-1:re_1:1", "transfer_key": "key-1"}
+
+    recorded = record_one(
+        db, transfers_found(leased, transfer_object(leased, "tr_beside", amount=300, metadata=beside))
+    )
+
+    assert recorded["verdict"] == "mismatch"
+    assert "tr_beside" in transfer(db, transfer_id)["parked_reason"]

@@ -8,14 +8,16 @@ from psycopg.rows import DictRow
 
 from tests.support.databases import Database, value
 from tests.support.evidence import Shown, send_identity, shown, tell
-from tests.support.look_ups import ours, seen
+from tests.support.look_ups import ours, pass_time, seen
 from tests.support.raw_transfers import insert_transfer, outcome, update_transfer
 from tests.support.transfers import (
     at_commit,
     attempts,
     claim,
     claim_again,
+    claim_send_again,
     claimed_call,
+    claimed_send,
     contents,
     create_transfer,
     lapse_lease,
@@ -27,9 +29,11 @@ from tests.support.transfers import (
     request_lines,
     request_parts,
     request_reversal,
+    sent,
     status_log,
     success,
     transfer,
+    transfers_found,
 )
 from tests.support.withdrawals import born_of, follow_up, story, withdraw
 
@@ -267,18 +271,34 @@ def test_a_row_that_had_ended_unpaid_and_was_paid_goes_on_and_is_still_to_be_tak
     assert tell(db, "created", created(db, row)) == f"acted: tr_1 is looked up for transfer {successor['id']}"
 
 
-def test_a_row_that_had_ended_and_is_paid_again_already_is_for_a_person(db: Database) -> None:
+def test_proof_for_a_row_that_another_goes_on_for_is_looked_up_by_that_one(db: Database) -> None:
     row = create_transfer(db)
     request_reversal(db)
     withdraw(db)
 
-    assert tell(db, "created", created(db, row)).startswith("acted")
+    said = tell(db, "created", created(db, row))
 
-    assert [each["verdict"] for each in attempts(db, row["id"])] == ["late_success"]
+    assert said == f"acted: tr_1 is looked up for transfer {born_of(db, 'successor_of')}"
+    assert attempts(db, row["id"]) == []
     assert story(db) == [(1000, "permanently_failed", None), (1000, "pending", "succeeds 1")]
+
+
+def test_a_late_report_for_a_row_that_another_goes_on_for_is_looked_up_by_that_one(db: Database) -> None:
+    leased = claimed_send(db)
+    lapse_lease(db, leased["id"])
+    record_one(db, transfers_found(claim_send_again(db, leased["id"])))
+    pass_time(db, leased["id"], "2 hours")
+    request_reversal(db)
+    record_one(db, transfers_found(claim_send_again(db, leased["id"])))
+    withdraw(db)
     successor = born_of(db, "successor_of")
-    said = tell(db, "created", created(db, row, "tr_2", made_for="re_1:1"))
-    assert said == f"acted: tr_2 is looked up for transfer {successor}"
+    record_one(db, transfers_found(claim_send_again(db, successor)))  # young again, and absent
+
+    assert record_one(db, sent(leased))["result"] == "stale"
+
+    held = transfer(db, successor)
+    assert (held["call_unknown"], held["call_absent_at"]) == (True, None)
+    assert claim_send_again(db, successor)["action"] == "look_up_transfer"
 
 
 def test_what_was_sent_beside_the_first_is_told_by_what_it_was_made_for(db: Database) -> None:

@@ -14,6 +14,7 @@ from tests.support.transfers import (
     call,
     claim,
     claim_again,
+    claim_send_again,
     claimed_call,
     create_transfer,
     lapse_lease,
@@ -84,8 +85,10 @@ def test_what_was_never_paid_because_of_it_is_paid(db: Database) -> None:
     at_commit(db)
     assert given_up["failure_code"] == "refunded_before_transfer"
     assert (successor["status"], successor["successor_of"]) == ("pending", created["id"])
-    # The same money, never sent: it comes from its charge still, and is known by what it is made for.
-    assert (successor["source_charge"], successor["made_for"]) == ("ch_1", "re_1:1")
+    # The same money, never sent: it comes from its charge still, under the key it would have had.
+    assert (successor["source_charge"], successor["made_for"]) == ("ch_1", None)
+    looked = claim_send_again(db, successor["id"])
+    assert (looked["action"], looked["idempotency_key"].endswith(":key-1:1")) == ("look_up_transfer", True)
 
 
 def given_up_for_good(db: Database) -> None:
@@ -379,10 +382,10 @@ def test_a_compensation_is_taken_by_a_refund_of_everything_that_stands_and_not_b
     assert (compensation["status"], compensation["failure_code"]) == ("permanently_failed", "refunded_before_transfer")
     assert compensation["reversal_request_id"] == "re_all"
     assert request_lines(db, "re_all") == [("key-1", 1000, 1000, 0)]
-    # And when that one fails as well, it is paid under a name that was never used.
+    # And when that one fails as well, it is paid under the name that it would have had.
     _, again = withdraw(db, request="re_all")
     at_commit(db)
-    assert (again["status"], again["made_for"], again["root_id"]) == ("pending", "re_all:1", compensation["id"])
+    assert (again["status"], again["made_for"], again["root_id"]) == ("pending", "re_1:1", compensation["id"])
 
 
 def test_a_successor_is_taken_for_what_another_request_could_not_have(db: Database) -> None:

@@ -14,6 +14,16 @@ declare
   v_id bigint;
   v_before text;
 begin
+  if p_row.status = 'permanently_failed' and p_row.completed_at is null then
+    -- The one that goes on for it has the same name at Stripe, and finds what was made.
+    update marketplace.seller_transfers
+    set call_unknown = true, call_absent_at = null, call_last_sent_at = p_now, next_retry_at = least(next_retry_at, p_now)
+    where successor_of = p_row.id and status in ('pending', 'failed') and made_for is not distinct from p_row.made_for
+    returning id into v_id;
+    if found then
+      return v_id;
+    end if;
+  end if;
   if p_row.status <> 'permanently_failed' or marketplace._is_followed(p_row.id) then
     return null;
   end if;
@@ -35,7 +45,7 @@ end
 $$;
 
 comment on function marketplace._continue_on_evidence(marketplace.seller_transfers, timestamptz) is
-  'Makes the successor of a permanently_failed row of which there is proof that its money moved, to be looked up at once, and returns its id; null if another row has taken over already. The order''s rows are locked.';
+  'Makes the successor of a permanently_failed row of which there is proof that its money moved, to be looked up at once, and returns its id; null if another row has taken over already, and not to be sent under the same name. The order''s rows are locked.';
 
 create or replace function marketplace._keep_proof(
   p_row marketplace.seller_transfers, p_action text, p_object_id text, p_verdict text, p_words text

@@ -83,7 +83,7 @@ begin
     where t.stripe_transfer_id = p_stripe_transfer_id and t.root_id is null
   ) or exists (
     select from marketplace.seller_transfers as t
-    where t.stripe_transfer_id = p_stripe_transfer_id and t.made_for is not null and t.successor_of is not null
+    where t.stripe_transfer_id = p_stripe_transfer_id and t.successor_of is not null
   );
 end
 $$;

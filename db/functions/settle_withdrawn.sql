@@ -40,8 +40,7 @@ begin
   elsif v_row.status = 'permanently_failed' and v_row.completed_at is not null then
     v_new := marketplace._succeed(v_row, null, v_row.stripe_transfer_id, v_reason, p_now);
   elsif v_row.status = 'permanently_failed' and v_row.failure_code = 'refunded_before_transfer' then
-    -- Beside what may have been sent for the row: it is known by what it is made for.
-    v_new := marketplace._succeed(v_row, marketplace._made_for(v_row), null, v_reason, p_now);
+    v_new := marketplace._resume(v_row, v_reason, p_now);
   end if;
   if v_new is not null then
     perform marketplace._offer_row(v_new);

@@ -109,6 +109,29 @@ $$;
 comment on function marketplace._continue(bigint, marketplace.seller_transfers, timestamptz) is
   'Hands the obligation of a row that ended on to its successor as it was: request, part, key and what was sent. The successor looks first.';
 
+create or replace function marketplace._resume(p_row marketplace.seller_transfers, p_reason text, p_now timestamptz)
+returns bigint
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id bigint;
+begin
+  if p_row.split_from is not null then
+    -- What it was split from is, or was, sent under the key: this one goes beside it, known by what it is made for.
+    return marketplace._succeed(p_row, marketplace._made_for(p_row), null, p_reason, p_now);
+  end if;
+  -- Not another obligation: as if the row had slept. With an identity of its own, a standby that knows nothing of the
+  -- refund would look for the first one in vain and send it.
+  v_id := marketplace._succeed(p_row, p_row.made_for, null, p_reason, p_now);
+  perform marketplace._continue(v_id, p_row, p_now);
+  return v_id;
+end
+$$;
+
+comment on function marketplace._resume(marketplace.seller_transfers, text, timestamptz) is
+  'Makes the successor of a row that was not paid because of a request, to be sent after a look, and returns its id.';
+
 create or replace function marketplace._successor(p_id bigint)
 returns bigint
 language plpgsql

@@ -1,9 +1,9 @@
 -- A list of an account's transfers as a look-up reports it: which of them is the row's.
 
 create or replace function marketplace._transfers_seen(
-  p_found jsonb, p_row marketplace.seller_transfers, p_identity text,
+  p_found jsonb, p_row marketplace.seller_transfers, p_identity text, p_transfer_key text, p_of_key text[],
   out readable boolean, out ours bigint, out ours_id text, out ours_words text, out ours_fits boolean,
-  out ours_group text, out alike_words text
+  out ours_group text, out ours_reversed bigint, out alike_words text
 )
 language sql
 stable
@@ -13,6 +13,8 @@ as $$
     select
       f.it ->> 'id' as id,
       f.it #>> '{metadata,seller_transfers_identity}' as identity,
+      f.it #>> '{metadata,transfer_key}' as transfer_key,
+      coalesce(marketplace._read_amount(f.it -> 'amount_reversed'), 0) as reversed,
       f.it ->> 'transfer_group' as transfer_group,
       format('%s (%s %s)', f.it ->> 'id', f.it ->> 'amount', left(f.it ->> 'currency', 20)) as words,
       marketplace._is_transfer(f.it) and marketplace._read_amount(f.it -> 'amount') is not null as readable,
@@ -26,20 +28,23 @@ as $$
     left(string_agg(l.words, ', ' order by l.id) filter (where l.identity = p_identity), 500),
     coalesce(bool_and(l.fits) filter (where l.identity = p_identity), false),
     left(min(l.transfer_group) filter (where l.identity = p_identity), 255),
-    -- Without any mark of ours. One with a mark is another row's, here or in another database.
+    max(l.reversed) filter (where l.identity = p_identity),
+    -- Without any mark of ours. One with a mark is another row's, or of this key and none of its rows is here any more.
     left(string_agg(l.words, ', ' order by l.id) filter (
-      where l.identity is null and l.fits
-        and (p_row.source_charge is not null or l.transfer_group is not distinct from p_row.order_id)
-        and not marketplace._is_recorded(l.id)), 500)
+      where not marketplace._is_recorded(l.id) and case
+        when l.identity is null then
+          l.fits and (p_row.source_charge is not null or l.transfer_group is not distinct from p_row.order_id)
+        else l.transfer_key = p_transfer_key and l.identity <> all (p_of_key)
+      end), 500)
   from listed as l
 $$;
 
-comment on function marketplace._transfers_seen(jsonb, marketplace.seller_transfers, text) is
-  'A reported list of transfers in one row: whether it can be read, what bears the row''s identity, and what looks like it and bears none.';
+comment on function marketplace._transfers_seen(jsonb, marketplace.seller_transfers, text, text, text[]) is
+  'A reported list of transfers in one row: whether it can be read, what bears the row''s identity, and what looks like it and is no row''s. p_of_key: the identities of all rows of p_transfer_key.';
 
 create or replace function marketplace._read_transfer_look_up(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
-  out verdict text, out object_id text, out transfer_group text, out words text
+  out verdict text, out object_id text, out transfer_group text, out reversed bigint, out words text
 )
 language plpgsql
 stable
@@ -47,6 +52,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_seen record;
+  v_database_id uuid := (select c.database_id from marketplace.stripe_control as c);
+  v_key text := marketplace._family_key(p_row);
 begin
   if not p_outcome.sent then
     verdict := 'not_sent';
@@ -63,8 +70,10 @@ begin
     return;
   end if;
   select * into v_seen from marketplace._transfers_seen(
-    p_outcome.found, p_row, marketplace._send_identity(
-      (select c.database_id from marketplace.stripe_control as c), marketplace._family_key(p_row), p_row.made_for));
+    p_outcome.found, p_row, marketplace._send_identity(v_database_id, v_key, p_row.made_for), v_key,
+    array(
+      select marketplace._send_identity(v_database_id, v_key, k.made_for)
+      from marketplace._rows_of_key(marketplace._key_root(p_row)) as k));
   if not v_seen.readable then
     words := 'The list of transfers has one that cannot be read or comes twice.';
     return;
@@ -76,6 +85,7 @@ begin
   elsif v_seen.ours = 1 then
     object_id := v_seen.ours_id;
     transfer_group := v_seen.ours_group;
+    reversed := v_seen.ours_reversed;
     if not marketplace._may_give_up(p_row.leased_at) then
       verdict := 'unclear';
       words := format('Stripe has %s; what a lost history did with it may still arrive there.', object_id);
@@ -88,7 +98,7 @@ begin
     end if;
   elsif v_seen.alike_words is not null then
     verdict := 'mismatch';
-    words := format('mismatch: Stripe has what looks like this transfer, made by somebody else: %s', v_seen.alike_words);
+    words := format('mismatch: Stripe has what looks like this transfer and is no row''s here: %s', v_seen.alike_words);
   elsif p_now >= p_row.lease_expires_at then
     words := 'The look-up was reported after its lease had run out.';
   else
