@@ -2,13 +2,32 @@
 
 import gc
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tests.model.rules import Database, Rules
-from tests.model.state import violation
-from tests.model.world import Scope, World, first_state
+from tests.model.world import Scope, World
+
+
+S = TypeVar("S", bound=Hashable)
+
+
+class Searchable(Protocol[S]):
+    """A world that can be searched."""
+
+    def first(self) -> S:
+        """Where everything begins."""
+
+    def steps(self, state: S) -> Iterable[tuple[str, bool, S]]:
+        """All that can happen next: in words, whether it is a fault, and what comes of it."""
+
+    def is_end(self, state: S) -> bool:
+        """Nothing more has to happen."""
+
+    def wrong(self, before: S, after: S, *, new: bool) -> str | None:
+        """What is wrong with a state, or with the way there; `new`: it was not seen before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +40,21 @@ class Found:
 
 
 def explore(rules: Rules, scope: Scope, only: str | None = None) -> Found:
+    """Search the world of one reversal."""
+    return search(World(Database(rules, scope.generations), scope), only)
+
+
+def search(world: Searchable[S], only: str | None = None) -> Found:
     """Search until something is wrong, or `only` that, or every state has been seen.
 
     A state from which no end is reached unless something fails is wrong, too: "no way to an end".
     """
     with _no_garbage_collection():
-        return _explore(rules, scope, only)
+        return _search(world, only)
 
 
-def _explore(rules: Rules, scope: Scope, only: str | None) -> Found:
-    world = World(Database(rules, scope.generations), scope)
-    start = first_state(scope)
+def _search(world: Searchable[S], only: str | None) -> Found:
+    start = world.first()
     number = {start: 0}
     came_from: list[tuple[int, str]] = [(-1, "")]
     leads_to_by_itself: list[list[int]] = []
@@ -42,7 +65,7 @@ def _explore(rules: Rules, scope: Scope, only: str | None) -> Found:
         here = number[state]
         onward: list[int] = []
         leads_to_by_itself.append(onward)
-        if state.row and (state.row.status != "reversal_pending" or state.row.generation > scope.generations):
+        if world.is_end(state):
             ends.append(here)
         for words, fault, after in world.steps(state):
             there = number.get(after)
@@ -51,11 +74,9 @@ def _explore(rules: Rules, scope: Scope, only: str | None) -> Found:
                 there = number[after] = len(came_from)
                 came_from.append((here, words))
                 queue.append(after)
-            # Minting is looked at wherever it happens, all else once a state.
-            if new or (state.row and after.row and after.row.generation > state.row.generation):
-                wrong = violation(state, after)
-                if wrong and only in (None, wrong):
-                    return Found(len(number), wrong, (*_trace(came_from, here), words))
+            wrong = world.wrong(state, after, new=new)
+            if wrong and only in (None, wrong):
+                return Found(len(number), wrong, (*_trace(came_from, here), words))
             if not fault:
                 onward.append(there)
     dead = _first_dead(leads_to_by_itself, ends)

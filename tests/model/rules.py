@@ -126,6 +126,7 @@ class Row(NamedTuple):
     looked: bool  # an absence was seen since the last reason to look
     last_post: int  # ticks since the last claim of a POST, up to QUIET
     lease: Lease | None
+    halted: bool = False  # it is wanted no more: look-ups only, until it is known what became of it
 
 
 class Claim(NamedTuple):
@@ -172,7 +173,7 @@ class Database:
 
     def _must_look(self, row: Row) -> bool:
         rules = self.rules
-        if row.replayed_error and rules.replayed_error_ends_posts:
+        if row.halted or (row.replayed_error and rules.replayed_error_ends_posts):
             return True
         if self._key_is_old(row) and rules.only_young_keys_are_posted:
             return True

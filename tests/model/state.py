@@ -114,6 +114,16 @@ def with_request(state: State, request: Request) -> State:
     return state._replace(in_flight=tuple(sorted([*others, request._replace(age=age)])))
 
 
+def without_stale_workers(state: State) -> State:
+    """Nobody listens to a worker that lost the row. What it sent may still arrive."""
+    for worker in state.workers:
+        if worker.lease_age > LEASE and not worker.owns:
+            state = without_worker(state, worker)
+            if worker.request_age is not None and worker.request_age <= TRAVEL:
+                state = with_request(state, Request(worker.claim, worker.request_age, answered=False))
+    return state
+
+
 FINISHED = Row("reversal_pending", 0, 0, "old", True, False, False, False, QUIET, None)
 
 
@@ -124,11 +134,7 @@ def tidy(state: State, *, stale_workers_matter: bool, failed_reversals_matter: b
     """
     row = state.row
     if not stale_workers_matter:
-        for worker in state.workers:
-            if worker.lease_age > LEASE and not worker.owns:
-                state = without_worker(state, worker)
-                if worker.request_age is not None and worker.request_age <= TRAVEL:
-                    state = with_request(state, Request(worker.claim, worker.request_age, answered=False))
+        state = without_stale_workers(state)
     if row is None:
         return state
     if row.status != "reversal_pending":

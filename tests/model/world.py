@@ -13,6 +13,7 @@ from tests.model.state import (
     Worker,
     order,
     tidy,
+    violation,
     with_request,
     with_worker,
     without_worker,
@@ -43,6 +44,7 @@ class Scope:
     generations: int
     lost: Literal["nothing", "commits", "a day"] = "nothing"
     assumptions: Assumptions = Assumptions()
+    few_answers: bool = False  # done, refused or silence, and no person's hand: to build a larger world on
 
 
 class Step(NamedTuple):
@@ -53,17 +55,27 @@ class Step(NamedTuple):
     after: State
 
 
-def first_state(scope: Scope) -> State:
-    """Nobody has asked for anything."""
-    return State(None, 0, (), (), (), (), None, scope.lost != "nothing", QUIET)
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything that can happen around a database."""
 
     database: Database
     scope: Scope
+
+    def first(self) -> State:
+        """Nobody has asked for anything."""
+        return State(None, 0, (), (), (), (), None, self.scope.lost != "nothing", QUIET)
+
+    def is_end(self, state: State) -> bool:
+        """The reversal ended, or went beyond the last generation."""
+        row = state.row
+        return row is not None and (row.status != "reversal_pending" or row.generation > self.scope.generations)
+
+    def wrong(self, before: State, after: State, *, new: bool) -> str | None:
+        """What is wrong with a new state, or with a generation that was minted."""
+        if new or (before.row and after.row and after.row.generation > before.row.generation):
+            return violation(before, after)
+        return None
 
     def steps(self, state: State) -> Iterator[Step]:
         """Every step the state allows; none beyond the last generation."""
@@ -112,7 +124,7 @@ class World:
             row = self.database.born(state.births, state.since_failover)
             yield Step("the app requests the reversal", False, state._replace(row=row, births=1))
             return
-        if given_up := self.database.give_up(row):
+        if not self.scope.few_answers and (given_up := self.database.give_up(row)):
             yield Step("a person gives the row up", True, state._replace(row=given_up))
         claimed = self.database.claim(row, state.since_failover) if len(state.workers) < WORKERS else None
         if claimed:
@@ -144,7 +156,7 @@ class World:
                 f"the worker sends {_call(claim)}{late}", False, with_worker(others, worker._replace(request_age=0))
             )
         else:
-            seen = look(others, claim)
+            seen = self.look(others, claim)
             yield Step(f"the look-up: {seen}", False, self._answered(others, worker, seen))
             bad: tuple[Answer, ...] = ("some pages only", "look-up refused")
             for answer in bad:
@@ -155,7 +167,7 @@ class World:
     def _answers(self, others: State, worker: Worker, age: int) -> Iterator[Step]:
         claim, orphaned, what = worker.claim, self._orphaned(others, worker), _call(worker.claim)
         if age <= TRAVEL:
-            for words, answer, after in execute(others, claim, age):
+            for words, answer, after in self._executed(others, claim, age):
                 fault = answer != "succeeded" and after is not others  # the same answer again is none
                 yield Step(f"{what} reaches Stripe: {words}", fault, self._answered(after, worker, answer))
             if not self.scope.assumptions.refusals_are_stored:
@@ -165,9 +177,18 @@ class World:
                 ("a proxy sends {} twice, and the second is answered 409", "key in use", orphaned),
                 ("{} is answered 429 or 401", "throttled", others),
             )
-            for words, answer, after in bad:
+            for words, answer, after in () if self.scope.few_answers else bad:
                 yield Step(words.format(what), True, self._answered(after, worker, answer))
         yield Step(f"{what} gets no answer", age <= TRAVEL, self._answered(orphaned, worker, "no answer"))
+
+    def _executed(self, state: State, claim: Claim, age: int) -> Iterator[tuple[str, Answer, State]]:
+        for words, answer, after in execute(state, claim, age):
+            if not self.scope.few_answers or answer in ("succeeded", "refused"):
+                yield words, answer, after
+
+    def look(self, state: State, claim: Claim) -> Answer:
+        """What a look-up sees."""
+        return look(state, claim)
 
     def _answered(self, others: State, worker: Worker, answer: Answer) -> State:
         verdict = self.database.verdict(worker.claim.action, answer)
@@ -187,7 +208,7 @@ class World:
                 words = f"what was answered 500 ({_key(request.claim)}) is done after all"
                 yield Step(words, True, reversed_by(left, request.claim, "live"))
                 continue
-            for words, _, after in execute(left, request.claim, request.age):
+            for words, _, after in self._executed(left, request.claim, request.age):
                 if after is not left:
                     yield Step(f"the POST still under way ({_key(request.claim)}) reaches Stripe: {words}", True, after)
         for reversal in state.reversals:

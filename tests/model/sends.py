@@ -1,0 +1,203 @@
+"""What the database does about one order: one transfer to be sent, and refunds that come and go at any time.
+
+Each send and each reversal is an obligation of its own. How one is leased, called, looked up and ended is said in
+rules.py, and holds for both: there `reversed` reads "done" and `permanently_failed` "ended undone". Here is what is
+said beyond that: what a request, its withdrawal, or the end of an obligation makes of the order. All of it is one
+function, `settled`, of what is known: whatever comes in changes that, and then the order is settled.
+
+Stripe refuses neither a second transfer nor, here, a second reversal.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from tests.model.rules import QUIET, Database, Row, Status
+from tests.model.state import State
+from tests.model.state import order as sort_key
+
+Heard = Literal[
+    "unheard",
+    "standing",
+    "withdrawn",
+    "forgotten",  # withdrawn before it was heard of, and that was not kept
+    "revived",  # withdrawn, and yet it is taken for standing
+]
+Work = Literal["send", "reverse"]
+
+AGAIN = 10  # identities: 0 the transfer the app named, 10 and 20 those sent because a request was withdrawn,
+# and the reversal of a transfer for a request: both numbers together.
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRules:
+    """All rules hold; `replace(OrderRules(), name=False)` is the system without one of them."""
+
+    order_is_locked: bool = True  # while a request reads what there is to take, and until it took it
+    request_outlives_its_lines: bool = True  # one for everything takes what is born or becomes known later, too
+    refund_stops_posts: bool = True  # from then on look-ups only
+    withdrawal_stops_posts: bool = True  # of the reversal that nobody wants any more
+    only_known_rows_are_given_up: bool = True  # not leased, not unknown
+    unseen_row_is_looked_up: bool = True  # "never sent" is no knowledge after a failover
+    look_up_by_identity: bool = True  # not by order: that finds the transfer that was reversed
+    withdrawal_is_sticky: bool = True  # the request may be delivered once more
+    withdrawal_is_remembered: bool = True  # where it comes before its request
+    withdrawal_reaches_ended_reversals: bool = True  # a reversal that failed for good takes the row out of reach
+    spent_budget_is_the_requests: bool = True  # where one was waiting: else its withdrawal brings nothing back
+    own_request_takes_no_compensation: bool = True
+    compensation_has_its_own_identity: bool = True  # or its look-up finds the transfer that was reversed
+    predecessor_counts_no_more: bool = True
+    one_successor: bool = True  # however often the withdrawal is heard of
+    late_evidence_is_heard: bool = True
+    late_successor_keeps_the_identity: bool = True
+    late_reversal_is_looked_up: bool = True  # where the row of a reversal that was given up has a successor by now
+
+
+class Order(NamedTuple):
+    """What the database knows of the order beside the open obligation, which is `State.row`."""
+
+    heard: tuple[Heard, ...]  # of each request
+    work: Work  # what the obligation is
+    sent: int  # identity of the transfer
+    by: int  # the request, from 1, for which money is taken back or the transfer was not sent; 0 for none
+    counted_twice: bool  # an earlier row still counts
+    loud: bool  # a person was told
+
+
+def first_order(requests: int) -> Order:
+    """Nothing is heard of."""
+    return Order(("unheard",) * requests, "send", 0, 0, False, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The functions of the database that create or move the money of an order."""
+
+    rules: OrderRules
+    database: Database
+
+    def hear(self, order: Order, request: int, heard: Heard) -> Order:
+        """A request, or its withdrawal, is written down."""
+        return order._replace(heard=(*order.heard[: request - 1], heard, *order.heard[request:]))
+
+    def create(self, order: Order, duty: State, *, look_first: bool) -> tuple[Order, State]:
+        """The app creates the transfer: due now, or not any more."""
+        return self.settled(order, _with_row(duty, self._born(duty, 0, looked=not look_first)), look_first=look_first)
+
+    def settled(self, order: Order, duty: State, *, look_first: bool = False) -> tuple[Order, State]:
+        """What follows, in the same transaction, from what is known of the row and the requests."""
+        while (after := self._next(order, duty, look_first)) is not None:
+            order, duty = after
+        return order, duty
+
+    def _next(self, order: Order, duty: State, look_first: bool) -> tuple[Order, State] | None:
+        row = duty.row
+        if row is None:
+            return None
+        if order.work == "send":
+            return self._next_of_send(order, duty, row, look_first)
+        return self._next_of_reversal(order, duty, row, look_first)
+
+    def _next_of_send(self, order: Order, duty: State, row: Row, look_first: bool) -> tuple[Order, State] | None:
+        taker = self._taker(order)
+        if row.status == "reversal_pending":
+            if not taker:
+                return (order, _with_row(duty, row._replace(halted=False))) if row.halted else None
+            if self._is_known(row, look_first):
+                return order._replace(by=taker), _disowned(duty, _ended(row.identity, "permanently_failed"))
+            halting = not row.halted and self.rules.refund_stops_posts
+            return (order, _with_row(duty, row._replace(halted=True))) if halting else None
+        if row.status == "reversed":
+            if not taker:
+                return None
+            reversal = self._born(duty, order.sent + taker, looked=not look_first)
+            return order._replace(work="reverse", by=taker), _disowned(duty, reversal)
+        if not order.by:
+            waited = row.halted and taker and self.rules.spent_budget_is_the_requests
+            return (order._replace(by=taker), _with_row(duty, _ended(row.identity, row.status))) if waited else None
+        if not self._is_withdrawn(order, order.by):
+            return None
+        return self._again(order, duty)
+
+    def _next_of_reversal(self, order: Order, duty: State, row: Row, look_first: bool) -> tuple[Order, State] | None:
+        if not self._is_withdrawn(order, order.by):
+            return None
+        if row.status == "reversed":
+            identity = AGAIN * order.by if self.rules.compensation_has_its_own_identity else order.sent
+            compensation = self._born(duty, identity, looked=False)
+            return order._replace(work="send", sent=identity, by=0), _disowned(duty, compensation)
+        if row.status == "reversal_pending" and not self._is_known(row, look_first):
+            if row.halted or not self.rules.withdrawal_stops_posts:
+                return None
+            return order, _with_row(duty, row._replace(halted=True))
+        if row.status == "permanently_failed" and not self.rules.withdrawal_reaches_ended_reversals:
+            return None
+        completed = _ended(order.sent, "reversed")
+        counted_twice = not self.rules.predecessor_counts_no_more
+        return order._replace(work="send", by=0, counted_twice=counted_twice), _disowned(duty, completed)
+
+    def _again(self, order: Order, duty: State) -> tuple[Order, State]:
+        """A successor, pending: the transfer was not sent because of a request that is withdrawn now."""
+        identity = AGAIN * order.by
+        return order._replace(sent=identity, by=0), _disowned(duty, self._born(duty, identity, looked=False))
+
+    def evidence(self, order: Order, duty: State, identity: int) -> tuple[Order, State]:
+        """Proof, under a token that is not the row's, that an obligation was done."""
+        row = duty.row
+        assert row is not None
+        if not self.rules.late_evidence_is_heard:
+            return order, duty
+        if row.identity == identity and row.status == "reversal_pending":
+            return order, _with_row(duty, row._replace(unknown=True, looked=False))
+        if row.identity == identity and row.status == "permanently_failed" and order.work == "send":
+            looking = self._born(duty, identity, looked=False)
+            if not self.rules.late_successor_keeps_the_identity:
+                looking = looking._replace(identity=identity + 5)
+                order = order._replace(sent=identity + 5)
+            else:
+                looking = looking._replace(unknown=True)
+            return self.settled(order._replace(by=0), _disowned(duty, looking))
+        request = identity - order.sent
+        if order.work == "send" and row.status == "reversed" and request in range(1, AGAIN):
+            if not self.rules.late_reversal_is_looked_up:
+                return order, duty
+            looking = self._born(duty, identity, looked=False)._replace(unknown=True)
+            return self.settled(order._replace(work="reverse", by=request), _disowned(duty, looking))
+        return order._replace(loud=True), duty
+
+    def _born(self, duty: State, identity: int, *, looked: bool) -> Row:
+        return self.database.born(0, duty.since_failover)._replace(identity=identity, looked=looked)
+
+    def _is_known(self, row: Row, look_first: bool) -> bool:
+        if not self.rules.only_known_rows_are_given_up:
+            return True
+        if look_first and not row.looked and self.rules.unseen_row_is_looked_up:
+            return False
+        return row.lease is None and not row.unknown
+
+    def _taker(self, order: Order) -> int:
+        """The first request that wants the money of the row back; 0 for none."""
+        for request, heard in enumerate(order.heard, start=1):
+            if heard in ("standing", "revived"):
+                return request
+            own = heard == "withdrawn" and order.sent == AGAIN * request
+            if own and not self.rules.own_request_takes_no_compensation:
+                return request
+        return 0
+
+    def _is_withdrawn(self, order: Order, request: int) -> bool:
+        return request > 0 and order.heard[request - 1] == "withdrawn"
+
+
+def _with_row(duty: State, row: Row) -> State:
+    return duty._replace(row=row)
+
+
+def _disowned(duty: State, row: Row) -> State:
+    """The state with another row: no worker holds a lease of that one."""
+    workers = tuple(sorted((worker._replace(owns=False) for worker in duty.workers), key=sort_key))
+    return duty._replace(row=row, workers=workers)
+
+
+def _ended(identity: int, status: Status) -> Row:
+    """An obligation that came to its end: what it went through matters no more."""
+    return Row(status, identity, 1, "old", True, False, False, False, QUIET, None)
