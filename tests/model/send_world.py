@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tests.model.rules import LEASE, QUIET, TRAVEL, Answer, Claim, Database, Row, Rules
-from tests.model.sends import AGAIN, Heard, Order, OrderRules, Orders, first_order
+from tests.model.sends import AGAIN, Heard, Order, OrderRules, Orders, ended, first_order
 from tests.model.state import Backup, State, Worker, with_worker, without_stale_workers, without_worker
 from tests.model.stripe import look
 from tests.model.world import Scope, Step, World
@@ -18,6 +18,7 @@ class Reach:
     generations: int = 1
     requests: int = 1
     fails_over: bool = False  # a standby some commits behind takes over, once
+    in_order: bool = True  # what a failover lost is heard of again in its order
     late: bool = False  # a POST acts at Stripe long after it should have died, once, and its worker lives to tell
 
 
@@ -66,7 +67,7 @@ class SendWorld:
         self.reach = reach
         self.orders = Orders(rules, database)
         self.obligation = OneObligation(
-            database, Scope(reach.generations, few_answers=True), rules.look_up_by_identity
+            database, Scope(99, few_answers=True), rules.look_up_by_identity
         )
 
     def first(self) -> Everything:
@@ -80,12 +81,15 @@ class SendWorld:
         row = state.duty.row
         if row is None:
             return False
-        return row.status != "reversal_pending" or row.generation > self.reach.generations
+        return row.status != "reversal_pending" or self._is_beyond(row)
+
+    def _is_beyond(self, row: Row) -> bool:
+        return row.generation > self.reach.generations
 
     def steps(self, state: Everything) -> Iterator[SendStep]:
         """Every step the state allows."""
         row = state.duty.row
-        if row and row.generation > self.reach.generations:
+        if row and self._is_beyond(row):
             return
         for step in self._steps(state):
             yield self._tidy(step)
@@ -107,6 +111,10 @@ class SendWorld:
         for step in self.obligation.steps(state.duty):
             yield self._followed(state, step)
         yield from self._requests(state)
+        row = state.duty.row
+        if row and row.status == "permanently_failed" and row.key_age == "young" and not state.backup:
+            duty = state.duty._replace(row=row._replace(key_age="old"))
+            yield SendStep("the key of the transfer not sent gets 20 hours old", True, state._replace(duty=duty))
         if state.may_fail_over:
             yield self._failover(state)
         if state.may_be_late:
@@ -119,7 +127,8 @@ class SendWorld:
             created = self.orders.create(state.order, state.duty, look_first=self._looks_first(state))
             return SendStep("the app creates the transfer", step.fault, self._after(state, *created))
         if before is not duty.row and before and before.lease and duty.row and not duty.row.lease:
-            return SendStep(step.words, step.fault, self._settled(state, state.order, duty))
+            reported = self.orders.reported(state.order, before, duty, look_first=self._looks_first(state))
+            return SendStep(step.words, step.fault, self._after(state, *reported))
         reporter = _reporter(state.duty, duty)
         if reporter and reporter.verdict == "reversed" and not reporter.owns:
             proved = self.orders.evidence(state.order, duty, reporter.claim.identity)
@@ -145,7 +154,7 @@ class SendWorld:
             name = f"refund {request}"
             if heard == "unheard":
                 yield from self._heard_first(state, request, truth)
-            elif heard == "standing":
+            elif heard in ("standing", "spent"):
                 fault = truth != "withdrawn"  # a withdrawal that was lost will be heard of again
                 yield self._hear(state, request, "withdrawn", f"{name} is withdrawn", fault)
             elif heard == "forgotten":
@@ -166,7 +175,7 @@ class SendWorld:
                 yield self._hear(state, request, "standing", f"{name} is requested", not lost)
             else:
                 yield SendStep(f"{name} reads the order", True, state._replace(read=(request, state.duty.row)))
-            if truth != "standing":
+            if truth != "standing" and not (lost and self.reach.in_order):
                 known: Heard = "withdrawn" if self.rules.withdrawal_is_remembered else "forgotten"
                 yield self._hear(state, request, known, f"{name} is withdrawn before it is heard of", not lost)
 
@@ -206,7 +215,8 @@ class SendWorld:
             if worker.request_age is not None and worker.request_age > TRAVEL and not worker.verdict:
                 others = without_worker(state.duty, worker)
                 for _, answer, after in self.obligation._executed(others, worker.claim, TRAVEL):  # noqa: SLF001
-                    if answer == "succeeded" and len(after.reversals) > len(others.reversals):
+                    once = sum(made.identity == worker.claim.identity for made in after.reversals) == 1
+                    if answer == "succeeded" and once and len(after.reversals) > len(others.reversals):
                         told = worker._replace(request_age=None, verdict="reversed")
                         words = f"the POST of identity {worker.claim.identity} is done, much too late"
                         late = state._replace(duty=with_worker(after, told), may_be_late=False)
@@ -225,8 +235,10 @@ class SendWorld:
         row = duty.row
         if row and row.status == "reversal_pending":
             in_use.add(row.identity)
-        elif row and (row.status, row.generation, row.lease) != (row.status, 1, None):
-            duty = duty._replace(row=_ended_row(row))
+        elif row and state.order.by and state.order.work == "send":
+            in_use.add(row.identity)  # it may go on
+        elif row and row != ended(row.identity, row.status):
+            duty = duty._replace(row=ended(row.identity, row.status))
         if state.may_fail_over is False or not self.reach.fails_over:
             keys = tuple(key for key in duty.keys if key.identity in in_use)
             if len(keys) < len(duty.keys):
@@ -247,13 +259,13 @@ class SendWorld:
 
     def wrong(self, before: Everything, after: Everything, *, new: bool) -> str | None:
         """What is wrong with a state, or with the way there, in words."""
+        if _posts_unwanted(before, after):
+            return "sent though nobody wants it"
         if not new:
             return None
         duty, order = after.duty, after.order
         if sum(worker.lease_age <= LEASE and worker.owns for worker in duty.workers) > 1:
             return "two live leases"
-        if _posts_unwanted(before, after):
-            return "sent though nobody wants it"
         late = self.reach.late and not after.may_be_late
         if late and (order.loud or any(worker.verdict == "reversed" and not worker.owns for worker in duty.workers)):
             return None
@@ -268,7 +280,7 @@ class SendWorld:
 
 
 def _is_belief_wrong(state: Everything) -> bool:
-    return any(heard in ("revived", "forgotten") for heard in state.order.heard)
+    return any(heard in ("revived", "forgotten", "spent") for heard in state.order.heard)
 
 
 def _wrong_end(state: Everything, row: Row, net: int) -> str | None:
@@ -281,7 +293,8 @@ def _wrong_end(state: Everything, row: Row, net: int) -> str | None:
         return "paid in the books only"
     if order.counted_twice:
         return "the books say more than Stripe"
-    loud = not done and (order.work == "reverse" or not order.by)
+    withdrawn = order.by and order.heard[order.by - 1] == "withdrawn"
+    loud = not done and not withdrawn and (order.work == "reverse" or not order.by)
     refunded = "standing" in state.truth
     if loud or paid != refunded:
         return None
@@ -304,7 +317,3 @@ def _reporter(before: State, after: State) -> Worker | None:
         return None
     gone = [worker for worker in before.workers if worker not in after.workers]
     return gone[0] if gone and gone[0].verdict else None
-
-
-def _ended_row(row: Row) -> Row:
-    return Row(row.status, row.identity, 1, "old", True, False, False, False, QUIET, None, row.halted)

@@ -21,11 +21,13 @@ Heard = Literal[
     "withdrawn",
     "forgotten",  # withdrawn before it was heard of, and that was not kept
     "revived",  # withdrawn, and yet it is taken for standing
+    "spent",  # standing, but there was nothing left to take, and that is taken for the end of it
 ]
 Work = Literal["send", "reverse"]
 
-AGAIN = 10  # identities: 0 the transfer the app named, 10 and 20 those sent because a request was withdrawn,
-# and the reversal of a transfer for a request: both numbers together.
+# Identities: 0 is the transfer the app named, 10 and 20 the compensations for requests 1 and 2. A reversal of one of
+# these for a request has the sum of both numbers.
+AGAIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,16 @@ class OrderRules:
     withdrawal_is_sticky: bool = True  # the request may be delivered once more
     withdrawal_is_remembered: bool = True  # where it comes before its request
     withdrawal_reaches_ended_reversals: bool = True  # a reversal that failed for good takes the row out of reach
-    spent_budget_is_the_requests: bool = True  # where one was waiting: else its withdrawal brings nothing back
     own_request_takes_no_compensation: bool = True
     compensation_has_its_own_identity: bool = True  # or its look-up finds the transfer that was reversed
+    again_keeps_the_identity: bool = True  # of the transfer not sent: a failover may bring that one back
     predecessor_counts_no_more: bool = True
     one_successor: bool = True  # however often the withdrawal is heard of
+    adopted_transfer_may_be_reversed: bool = True  # a history lost by a failover may have done that
+    adoption_waits_for_quiet: bool = True  # after a failover: or may be about to do that
     late_evidence_is_heard: bool = True
+    evidence_voids_earlier_absences: bool = True  # of look-ups that were claimed before it came
+    evidence_outlasts_answers: bool = True  # to POSTs that were claimed before it came
     late_successor_keeps_the_identity: bool = True
     late_reversal_is_looked_up: bool = True  # where the row of a reversal that was given up has a successor by now
 
@@ -61,11 +67,12 @@ class Order(NamedTuple):
     by: int  # the request, from 1, for which money is taken back or the transfer was not sent; 0 for none
     counted_twice: bool  # an earlier row still counts
     loud: bool  # a person was told
+    proved: bool  # late evidence says that the open obligation was done
 
 
 def first_order(requests: int) -> Order:
     """Nothing is heard of."""
-    return Order(("unheard",) * requests, "send", 0, 0, False, False)
+    return Order(("unheard",) * requests, "send", 0, 0, False, False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,8 @@ class Orders:
 
     def hear(self, order: Order, request: int, heard: Heard) -> Order:
         """A request, or its withdrawal, is written down."""
+        if heard == "standing" and order.by and not self.rules.request_outlives_its_lines:
+            heard = "spent"
         return order._replace(heard=(*order.heard[: request - 1], heard, *order.heard[request:]))
 
     def create(self, order: Order, duty: State, *, look_first: bool) -> tuple[Order, State]:
@@ -101,9 +110,10 @@ class Orders:
         taker = self._taker(order)
         if row.status == "reversal_pending":
             if not taker:
-                return (order, _with_row(duty, row._replace(halted=False))) if row.halted else None
+                lift = row.halted and not order.proved
+                return (order, _with_row(duty, row._replace(halted=False))) if lift else None
             if self._is_known(row, look_first):
-                return order._replace(by=taker), _disowned(duty, _ended(row.identity, "permanently_failed"))
+                return order._replace(by=taker), _disowned(duty, _given_up(row))
             halting = not row.halted and self.rules.refund_stops_posts
             return (order, _with_row(duty, row._replace(halted=True))) if halting else None
         if row.status == "reversed":
@@ -112,11 +122,12 @@ class Orders:
             reversal = self._born(duty, order.sent + taker, looked=not look_first)
             return order._replace(work="reverse", by=taker), _disowned(duty, reversal)
         if not order.by:
-            waited = row.halted and taker and self.rules.spent_budget_is_the_requests
-            return (order._replace(by=taker), _with_row(duty, _ended(row.identity, row.status))) if waited else None
+            waited = row.halted and taker
+            refused = row._replace(generation=row.generation + 1, key_age="young", sent=False)
+            return (order._replace(by=taker), _with_row(duty, _given_up(refused))) if waited else None
         if not self._is_withdrawn(order, order.by):
             return None
-        return self._again(order, duty)
+        return self._again(order, duty, row)
 
     def _next_of_reversal(self, order: Order, duty: State, row: Row, look_first: bool) -> tuple[Order, State] | None:
         if not self._is_withdrawn(order, order.by):
@@ -131,14 +142,43 @@ class Orders:
             return order, _with_row(duty, row._replace(halted=True))
         if row.status == "permanently_failed" and not self.rules.withdrawal_reaches_ended_reversals:
             return None
-        completed = _ended(order.sent, "reversed")
+        completed = ended(order.sent, "reversed")
         counted_twice = not self.rules.predecessor_counts_no_more
         return order._replace(work="send", by=0, counted_twice=counted_twice), _disowned(duty, completed)
 
-    def _again(self, order: Order, duty: State) -> tuple[Order, State]:
+    def _again(self, order: Order, duty: State, row: Row) -> tuple[Order, State]:
         """A successor, pending: the transfer was not sent because of a request that is withdrawn now."""
-        identity = AGAIN * order.by
-        return order._replace(sent=identity, by=0), _disowned(duty, self._born(duty, identity, looked=False))
+        if self.rules.again_keeps_the_identity:
+            successor = self._resumed(row)
+        else:
+            successor = self._born(duty, AGAIN * order.by, looked=False)
+        return order._replace(sent=successor.identity, by=0), _disowned(duty, successor)
+
+    def reported(self, order: Order, before: Row, duty: State, *, look_first: bool) -> tuple[Order, State]:
+        """A worker that holds the lease has reported, and the obligation is what that makes of it."""
+        row = duty.row
+        assert row and before.lease
+        unproved = order.proved and row.status != "reversed"
+        looked = before.lease.action == "look_up_reversals" and row.status == "reversed" and order.work == "send"
+        early = looked and look_first and not before.lease.after_quiet and self.rules.adoption_waits_for_quiet
+        if unproved or early:
+            halted = before.halted or order.proved
+            return order, _with_row(duty, before._replace(lease=None, unknown=True, looked=False, halted=halted))
+        if row.status == "reversed":
+            order = order._replace(proved=False)
+            for made in duty.reversals:
+                if order.work == "send" and made.identity in range(order.sent + 1, order.sent + AGAIN):
+                    order, duty = self._adopted(order, duty, made.identity - order.sent)
+                    break
+        return self.settled(order, duty, look_first=look_first)
+
+    def _adopted(self, order: Order, duty: State, request: int) -> tuple[Order, State]:
+        """A look-up found the transfer, and that it was reversed, by a lost history, for that request."""
+        assert duty.row
+        if not self.rules.adopted_transfer_may_be_reversed:
+            return order, duty
+        reversal = ended(order.sent + request, "reversed")
+        return order._replace(work="reverse", by=request), _disowned(duty, reversal)
 
     def evidence(self, order: Order, duty: State, identity: int) -> tuple[Order, State]:
         """Proof, under a token that is not the row's, that an obligation was done."""
@@ -147,7 +187,11 @@ class Orders:
         if not self.rules.late_evidence_is_heard:
             return order, duty
         if row.identity == identity and row.status == "reversal_pending":
-            return order, _with_row(duty, row._replace(unknown=True, looked=False))
+            row = row._replace(unknown=True, looked=False)
+            if self.rules.evidence_voids_earlier_absences:
+                row = row._replace(last_post=0, lease=row.lease and row.lease._replace(after_quiet=False))
+            proved = self.rules.evidence_outlasts_answers
+            return order._replace(proved=proved), _with_row(duty, row._replace(halted=row.halted or proved))
         if row.identity == identity and row.status == "permanently_failed" and order.work == "send":
             looking = self._born(duty, identity, looked=False)
             if not self.rules.late_successor_keeps_the_identity:
@@ -164,6 +208,10 @@ class Orders:
             return self.settled(order._replace(work="reverse", by=request), _disowned(duty, looking))
         return order._replace(loud=True), duty
 
+    def _resumed(self, row: Row) -> Row:
+        """The obligation goes on where it stopped: under the key it had, unless that was refused for good."""
+        return row._replace(status="reversal_pending", looked=False)
+
     def _born(self, duty: State, identity: int, *, looked: bool) -> Row:
         return self.database.born(0, duty.since_failover)._replace(identity=identity, looked=looked)
 
@@ -177,15 +225,15 @@ class Orders:
     def _taker(self, order: Order) -> int:
         """The first request that wants the money of the row back; 0 for none."""
         for request, heard in enumerate(order.heard, start=1):
-            if heard in ("standing", "revived"):
-                return request
-            own = heard == "withdrawn" and order.sent == AGAIN * request
-            if own and not self.rules.own_request_takes_no_compensation:
+            if heard in ("standing", "revived") or self._is_its_own_prey(order, request):
                 return request
         return 0
 
     def _is_withdrawn(self, order: Order, request: int) -> bool:
-        return request > 0 and order.heard[request - 1] == "withdrawn"
+        return order.heard[request - 1] == "withdrawn" and not self._is_its_own_prey(order, request)
+
+    def _is_its_own_prey(self, order: Order, request: int) -> bool:
+        return order.sent == AGAIN * request and not self.rules.own_request_takes_no_compensation
 
 
 def _with_row(duty: State, row: Row) -> State:
@@ -198,6 +246,11 @@ def _disowned(duty: State, row: Row) -> State:
     return duty._replace(row=row, workers=workers)
 
 
-def _ended(identity: int, status: Status) -> Row:
+def _given_up(row: Row) -> Row:
+    """A send that is wanted no more, and may be again."""
+    return row._replace(status="permanently_failed", looked=False, unknown=False, halted=False)
+
+
+def ended(identity: int, status: Status) -> Row:
     """An obligation that came to its end: what it went through matters no more."""
     return Row(status, identity, 1, "old", True, False, False, False, QUIET, None)
