@@ -38,6 +38,12 @@ class Found:
     violation: str | None
     trace: tuple[str, ...]
 
+    def show(self, what: str) -> None:
+        """Print it, for `pytest -s` and for failures."""
+        print(f"\n{what}: {self.violation or 'safe'}, {self.states} states")  # noqa: T201
+        for number, words in enumerate(self.trace, start=1):
+            print(f"  {number:2} {words}")  # noqa: T201
+
 
 def explore(rules: Rules, scope: Scope, only: str | None = None) -> Found:
     """Search the world of one reversal."""

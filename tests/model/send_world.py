@@ -1,7 +1,7 @@
 """What can happen to an order: everything that can happen to its open obligation, and requests that come and go."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from tests.model.rules import LEASE, QUIET, TRAVEL, Answer, Claim, Database, Row, Rules
@@ -18,6 +18,7 @@ class Reach:
     generations: int = 1
     requests: int = 1
     fails_over: bool = False  # a standby some commits behind takes over, once
+    keys_age: bool = True
     in_order: bool = True  # what a failover lost is heard of again in its order
     late: bool = False  # a POST acts at Stripe long after it should have died, once, and its worker lives to tell
 
@@ -67,7 +68,7 @@ class SendWorld:
         self.reach = reach
         self.orders = Orders(rules, database)
         self.obligation = OneObligation(
-            database, Scope(99, few_answers=True), rules.look_up_by_identity
+            database, Scope(99, keys_age=reach.keys_age, few_answers=True), rules.look_up_by_identity
         )
 
     def first(self) -> Everything:
@@ -112,7 +113,13 @@ class SendWorld:
             yield self._followed(state, step)
         yield from self._requests(state)
         row = state.duty.row
-        if row and row.status == "permanently_failed" and row.key_age == "young" and not state.backup:
+        if (
+            self.reach.keys_age
+            and row
+            and row.status == "permanently_failed"
+            and row.key_age == "young"
+            and not state.backup
+        ):
             duty = state.duty._replace(row=row._replace(key_age="old"))
             yield SendStep("the key of the transfer not sent gets 20 hours old", True, state._replace(duty=duty))
         if state.may_fail_over:
@@ -214,7 +221,7 @@ class SendWorld:
         for worker in state.duty.workers:
             if worker.request_age is not None and worker.request_age > TRAVEL and not worker.verdict:
                 others = without_worker(state.duty, worker)
-                for _, answer, after in self.obligation._executed(others, worker.claim, TRAVEL):  # noqa: SLF001
+                for _, answer, after in self.obligation._executed(others, worker.claim, TRAVEL):
                     once = sum(made.identity == worker.claim.identity for made in after.reversals) == 1
                     if answer == "succeeded" and once and len(after.reversals) > len(others.reversals):
                         told = worker._replace(request_age=None, verdict="reversed")
@@ -273,14 +280,16 @@ class SendWorld:
         net = sum(1 if identity % AGAIN == 0 else -1 for identity in made)
         if (len(set(made)) < len(made) or not 0 <= net <= 1) and not late:
             return "money moved twice"
-        if duty.row is None or duty.row.status == "reversal_pending" or after.order.heard != after.truth:
-            if after.duty.row is None or after.duty.row.status == "reversal_pending" or not _is_belief_wrong(after):
-                return None
-        return _wrong_end(after, duty.row, net)
+        row = duty.row
+        if row is None or row.status == "reversal_pending":
+            return None
+        if order.heard != after.truth and not _is_belief_wrong(order):
+            return None  # the rest is yet to be heard of
+        return _wrong_end(after, row, net)
 
 
-def _is_belief_wrong(state: Everything) -> bool:
-    return any(heard in ("revived", "forgotten", "spent") for heard in state.order.heard)
+def _is_belief_wrong(order: Order) -> bool:
+    return any(heard in ("revived", "forgotten", "spent") for heard in order.heard)
 
 
 def _wrong_end(state: Everything, row: Row, net: int) -> str | None:

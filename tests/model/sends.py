@@ -46,14 +46,13 @@ class OrderRules:
     withdrawal_reaches_ended_reversals: bool = True  # a reversal that failed for good takes the row out of reach
     own_request_takes_no_compensation: bool = True
     compensation_has_its_own_identity: bool = True  # or its look-up finds the transfer that was reversed
-    again_keeps_the_identity: bool = True  # of the transfer not sent: a failover may bring that one back
+    again_goes_on_where_it_stopped: bool = True  # identity and key: a failover may bring back the row it follows
     predecessor_counts_no_more: bool = True
     one_successor: bool = True  # however often the withdrawal is heard of
     adopted_transfer_may_be_reversed: bool = True  # a history lost by a failover may have done that
     adoption_waits_for_quiet: bool = True  # after a failover: or may be about to do that
     late_evidence_is_heard: bool = True
-    evidence_voids_earlier_absences: bool = True  # of look-ups that were claimed before it came
-    evidence_outlasts_answers: bool = True  # to POSTs that were claimed before it came
+    evidence_outlasts_answers: bool = True  # refusals and absences that were on their way when it came
     late_successor_keeps_the_identity: bool = True
     late_reversal_is_looked_up: bool = True  # where the row of a reversal that was given up has a successor by now
 
@@ -72,7 +71,8 @@ class Order(NamedTuple):
 
 def first_order(requests: int) -> Order:
     """Nothing is heard of."""
-    return Order(("unheard",) * requests, "send", 0, 0, False, False, False)
+    heard: tuple[Heard, ...] = ("unheard",) * requests
+    return Order(heard, "send", 0, 0, False, False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +148,8 @@ class Orders:
 
     def _again(self, order: Order, duty: State, row: Row) -> tuple[Order, State]:
         """A successor, pending: the transfer was not sent because of a request that is withdrawn now."""
-        if self.rules.again_keeps_the_identity:
-            successor = self._resumed(row)
+        if self.rules.again_goes_on_where_it_stopped:
+            successor = self._resumed(row, duty.since_failover)
         else:
             successor = self._born(duty, AGAIN * order.by, looked=False)
         return order._replace(sent=successor.identity, by=0), _disowned(duty, successor)
@@ -157,7 +157,8 @@ class Orders:
     def reported(self, order: Order, before: Row, duty: State, *, look_first: bool) -> tuple[Order, State]:
         """A worker that holds the lease has reported, and the obligation is what that makes of it."""
         row = duty.row
-        assert row and before.lease
+        assert row
+        assert before.lease
         unproved = order.proved and row.status != "reversed"
         looked = before.lease.action == "look_up_reversals" and row.status == "reversed" and order.work == "send"
         early = looked and look_first and not before.lease.after_quiet and self.rules.adoption_waits_for_quiet
@@ -188,8 +189,6 @@ class Orders:
             return order, duty
         if row.identity == identity and row.status == "reversal_pending":
             row = row._replace(unknown=True, looked=False)
-            if self.rules.evidence_voids_earlier_absences:
-                row = row._replace(last_post=0, lease=row.lease and row.lease._replace(after_quiet=False))
             proved = self.rules.evidence_outlasts_answers
             return order._replace(proved=proved), _with_row(duty, row._replace(halted=row.halted or proved))
         if row.identity == identity and row.status == "permanently_failed" and order.work == "send":
@@ -208,9 +207,11 @@ class Orders:
             return self.settled(order._replace(work="reverse", by=request), _disowned(duty, looking))
         return order._replace(loud=True), duty
 
-    def _resumed(self, row: Row) -> Row:
+    def _resumed(self, row: Row, since_failover: int) -> Row:
         """The obligation goes on where it stopped: under the key it had, unless that was refused for good."""
-        return row._replace(status="reversal_pending", looked=False)
+        row = row._replace(status="reversal_pending", looked=False)
+        # A lost history may have resumed it before.
+        return row._replace(unknown=True, last_post=since_failover) if since_failover < QUIET else row
 
     def _born(self, duty: State, identity: int, *, looked: bool) -> Row:
         return self.database.born(0, duty.since_failover)._replace(identity=identity, looked=looked)

@@ -44,6 +44,7 @@ class Scope:
     generations: int
     lost: Literal["nothing", "commits", "a day"] = "nothing"
     assumptions: Assumptions = Assumptions()
+    keys_age: bool = True  # beyond ticks there are hours and days
     few_answers: bool = False  # done, refused or silence, and no person's hand: to build a larger world on
 
 
@@ -222,6 +223,8 @@ class World:
         later = self._tick(state)
         if later != state:
             yield Step("a tick passes", False, later)
+        if not self.scope.keys_age:
+            return
         row, backup = state.row, state.backup
         if row and row.status == "reversal_pending" and row.key_age == "young":
             older = row._replace(key_age="old")
