@@ -10,7 +10,6 @@ from typing import Protocol, TypeVar
 from tests.model.rules import Database, Rules
 from tests.model.world import Scope, World
 
-
 S = TypeVar("S", bound=Hashable)
 
 

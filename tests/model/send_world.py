@@ -19,7 +19,7 @@ class Reach:
     requests: int = 1
     fails_over: bool = False  # a standby some commits behind takes over, once
     keys_age: bool = True
-    in_order: bool = True  # what a failover lost is heard of again in its order
+    in_order: bool = True  # what a failover lost is heard of again before anything new, a request before its withdrawal
     late: bool = False  # a POST acts at Stripe long after it should have died, once, and its worker lives to tell
 
 
@@ -82,7 +82,8 @@ class SendWorld:
         row = state.duty.row
         if row is None:
             return False
-        return row.status != "reversal_pending" or self._is_beyond(row)
+        everything_heard = state.order.heard == state.truth or _is_belief_wrong(state.order)
+        return self._is_beyond(row) or (row.status != "reversal_pending" and everything_heard)
 
     def _is_beyond(self, row: Row) -> bool:
         return row.generation > self.reach.generations
@@ -112,20 +113,18 @@ class SendWorld:
         for step in self.obligation.steps(state.duty):
             yield self._followed(state, step)
         yield from self._requests(state)
-        row = state.duty.row
-        if (
-            self.reach.keys_age
-            and row
-            and row.status == "permanently_failed"
-            and row.key_age == "young"
-            and not state.backup
-        ):
-            duty = state.duty._replace(row=row._replace(key_age="old"))
-            yield SendStep("the key of the transfer not sent gets 20 hours old", True, state._replace(duty=duty))
+        if self.reach.keys_age and not state.backup:
+            yield from self._unsent_key_ages(state)
         if state.may_fail_over:
             yield self._failover(state)
         if state.may_be_late:
             yield from self._late(state)
+
+    def _unsent_key_ages(self, state: Everything) -> Iterator[SendStep]:
+        row = state.duty.row
+        if row and row.status == "permanently_failed" and row.key_age == "young":
+            duty = state.duty._replace(row=row._replace(key_age="old"))
+            yield SendStep("the key of the transfer not sent gets 20 hours old", True, state._replace(duty=duty))
 
     def _followed(self, state: Everything, step: Step) -> SendStep:
         """A step of the obligation, and what follows for the order in the same transaction."""
@@ -157,8 +156,11 @@ class SendWorld:
         if state.read:
             yield self._act_on_what_was_read(state)
             return
+        behind = self._looks_first(state) and state.order.heard != state.truth
         for request, (heard, truth) in enumerate(zip(state.order.heard, state.truth, strict=True), start=1):
             name = f"refund {request}"
+            if behind and heard == truth and self.reach.in_order:
+                continue
             if heard == "unheard":
                 yield from self._heard_first(state, request, truth)
             elif heard in ("standing", "spent"):
@@ -171,6 +173,7 @@ class SendWorld:
                     yield self._hear(state, request, "revived", f"{name} is heard of once more", True)
                 settled = state.order.work == "send" and state.order.sent == AGAIN * request
                 if not self.rules.one_successor and settled and not state.order.counted_twice:
+                    # One more row, whose look-up finds what the first one sent.
                     twice = state.order._replace(counted_twice=True)
                     yield SendStep(f"{name} is withdrawn once more", True, state._replace(order=twice))
 
@@ -233,11 +236,11 @@ class SendWorld:
 
     def _tidy(self, step: SendStep) -> SendStep:
         state = step.after
-        duty = state.duty
-        if not self.reach.late:
-            duty = without_stale_workers(duty)
-        elif any(not worker.owns for worker in duty.workers):
-            duty = self._without_silent_workers(state)
+        but = None
+        if self.reach.late:
+            waits = state.may_be_late
+            but = lambda worker: worker.verdict == "reversed" or (waits and worker.request_age is not None)  # noqa: E731
+        duty = without_stale_workers(state.duty, but=but)
         in_use = {worker.claim.identity for worker in duty.workers} | {sent.claim.identity for sent in duty.in_flight}
         row = duty.row
         if row and row.status == "reversal_pending":
@@ -254,14 +257,6 @@ class SendWorld:
             return step
         return step._replace(after=state._replace(duty=duty))
 
-    def _without_silent_workers(self, state: Everything) -> State:
-        duty = state.duty
-        for worker in duty.workers:
-            waits = state.may_be_late and worker.request_age is not None
-            if not worker.owns and worker.lease_age > LEASE and not waits and worker.verdict != "reversed":
-                duty = without_worker(duty, worker)
-        return duty
-
     # What must never be
 
     def wrong(self, before: Everything, after: Everything, *, new: bool) -> str | None:
@@ -271,7 +266,7 @@ class SendWorld:
         if not new:
             return None
         duty, order = after.duty, after.order
-        if sum(worker.lease_age <= LEASE and worker.owns for worker in duty.workers) > 1:
+        if sum(worker.lease_age <= LEASE for worker in duty.workers) > 1:
             return "two live leases"
         late = self.reach.late and not after.may_be_late
         if late and (order.loud or any(worker.verdict == "reversed" and not worker.owns for worker in duty.workers)):

@@ -71,8 +71,8 @@ class Order(NamedTuple):
 
 def first_order(requests: int) -> Order:
     """Nothing is heard of."""
-    heard: tuple[Heard, ...] = ("unheard",) * requests
-    return Order(heard, "send", 0, 0, False, False, False)
+    unheard: Heard = "unheard"
+    return Order((unheard,) * requests, "send", 0, 0, False, False, False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 The two workers are alike, so a state holds those at work in sorted order, and an idle worker not at all.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from tests.model.rules import LEASE, QUIET, TRAVEL, Claim, Row, Verdict
@@ -114,10 +115,10 @@ def with_request(state: State, request: Request) -> State:
     return state._replace(in_flight=tuple(sorted([*others, request._replace(age=age)])))
 
 
-def without_stale_workers(state: State) -> State:
-    """Nobody listens to a worker that lost the row. What it sent may still arrive."""
+def without_stale_workers(state: State, *, but: Callable[[Worker], bool] | None = None) -> State:
+    """Nobody listens to a worker that lost the row, `but` to some. What it sent may still arrive."""
     for worker in state.workers:
-        if worker.lease_age > LEASE and not worker.owns:
+        if worker.lease_age > LEASE and not worker.owns and not (but and but(worker)):
             state = without_worker(state, worker)
             if worker.request_age is not None and worker.request_age <= TRAVEL:
                 state = with_request(state, Request(worker.claim, worker.request_age, answered=False))

@@ -313,4 +313,4 @@ def _call(claim: Claim) -> str:
 
 
 def _key(claim: Claim) -> str:
-    return f"key {claim.generation}" + (" of another id" if claim.identity else "")
+    return f"key {claim.generation}" + (f" of id {claim.identity}" if claim.identity else "")
