@@ -19,7 +19,7 @@ class Reach:
     requests: int = 1
     fails_over: bool = False  # a standby some commits behind takes over, once
     keys_age: bool = True
-    in_order: bool = True  # what a failover lost is heard of again before anything new, a request before its withdrawal
+    in_order: bool = True  # what a failover lost is heard of again before anything new, and in its order
     late: bool = False  # a POST acts at Stripe long after it should have died, once, and its worker lives to tell
 
 
@@ -30,6 +30,7 @@ class Everything(NamedTuple):
     truth: tuple[Heard, ...]  # what will be heard of the requests in the end, were it lost by a failover
     duty: State
     backup: tuple[Order, Row | None] | None
+    missed: tuple[tuple[int, Heard], ...]  # what was heard since, in its order
     may_fail_over: bool
     may_be_late: bool
     read: tuple[int, Row | None] | None  # without the order's lock: a request, and the row as it saw it
@@ -52,11 +53,23 @@ class OneObligation(World):
     def _tidy(self, step: Step) -> Step:
         return step  # by what comes of the order
 
+    def _executed(self, state: State, claim: Claim, age: int) -> Iterator[tuple[str, Answer, State]]:
+        for words, answer, after in super(OneObligation, self)._executed(state, claim, age):
+            if len(after.reversals) == len(state.reversals) or not self._reversed_for_others(state, claim):
+                yield words, answer, after
+
     def look(self, state: State, claim: Claim) -> Answer:
-        """Transfers can be listed by order, too."""
-        if self.by_identity or claim.identity % AGAIN:
+        """Transfers can be listed by order, too. The list of reversals shows those for other requests."""
+        if claim.identity % AGAIN:
+            return "found" if self._reversed_for_others(state, claim) else look(state, claim)
+        if self.by_identity:
             return look(state, claim)
         return "found" if any(made.identity % AGAIN == 0 for made in state.reversals) else "found nothing"
+
+    def _reversed_for_others(self, state: State, claim: Claim) -> bool:
+        transfer, request = divmod(claim.identity, AGAIN)
+        made = (divmod(made.identity, AGAIN) for made in state.reversals)
+        return request > 0 and any(of == transfer and by not in (0, request) for of, by in made)
 
 
 class SendWorld:
@@ -75,7 +88,7 @@ class SendWorld:
         """An order without a transfer, and no refund."""
         order = first_order(self.reach.requests)
         duty = State(None, 0, (), (), (), (), None, False, QUIET)
-        return Everything(order, order.heard, duty, None, self.reach.fails_over, self.reach.late, None)
+        return Everything(order, order.heard, duty, None, (), self.reach.fails_over, self.reach.late, None)
 
     def is_end(self, state: Everything) -> bool:
         """Nothing is to be done any more, or it is beyond the last generation."""
@@ -99,7 +112,8 @@ class SendWorld:
                 kept = (state.order, row and self.orders.database.promoted(row))
                 # No standby is so far behind that a key gets old meanwhile.
                 duty = step.after.duty._replace(backup=Backup(None, day_old=False))
-                missed = step.after._replace(duty=duty, backup=kept)
+                heard = _heard_between(state, step.after)
+                missed = step.after._replace(duty=duty, backup=kept, missed=heard)
                 yield self._tidy(SendStep(f"{step.words}; the backup misses this and all after it", True, missed))
 
     def _is_commit(self, before: Everything, after: Everything) -> bool:
@@ -156,11 +170,13 @@ class SendWorld:
         if state.read:
             yield self._act_on_what_was_read(state)
             return
-        behind = self._looks_first(state) and state.order.heard != state.truth
+        if state.missed and not state.may_fail_over and self.reach.in_order:
+            request, heard = state.missed[0]
+            words = f"refund {request}: {heard}, is heard of again"
+            yield self._hear(state._replace(missed=state.missed[1:]), request, heard, words, False)
+            return
         for request, (heard, truth) in enumerate(zip(state.order.heard, state.truth, strict=True), start=1):
             name = f"refund {request}"
-            if behind and heard == truth and self.reach.in_order:
-                continue
             if heard == "unheard":
                 yield from self._heard_first(state, request, truth)
             elif heard in ("standing", "spent"):
@@ -185,7 +201,7 @@ class SendWorld:
                 yield self._hear(state, request, "standing", f"{name} is requested", not lost)
             else:
                 yield SendStep(f"{name} reads the order", True, state._replace(read=(request, state.duty.row)))
-            if truth != "standing" and not (lost and self.reach.in_order):
+            if truth != "standing":
                 known: Heard = "withdrawn" if self.rules.withdrawal_is_remembered else "forgotten"
                 yield self._hear(state, request, known, f"{name} is withdrawn before it is heard of", not lost)
 
@@ -195,7 +211,8 @@ class SendWorld:
         known: Heard = heard if heard in ("unheard", "standing") else "withdrawn"
         if known == "withdrawn" or truth[request - 1] == "unheard":
             truth = (*truth[: request - 1], known, *truth[request:])
-        return SendStep(words, fault, self._settled(state._replace(truth=truth), order, state.duty))
+        missed = (*state.missed, (request, heard)) if state.backup else state.missed
+        return SendStep(words, fault, self._settled(state._replace(truth=truth, missed=missed), order, state.duty))
 
     def _act_on_what_was_read(self, state: Everything) -> SendStep:
         assert state.read
@@ -281,6 +298,11 @@ class SendWorld:
         if order.heard != after.truth and not _is_belief_wrong(order):
             return None  # the rest is yet to be heard of
         return _wrong_end(after, row, net)
+
+
+def _heard_between(before: Everything, after: Everything) -> tuple[tuple[int, Heard], ...]:
+    pairs = zip(before.order.heard, after.order.heard, strict=True)
+    return tuple((request, new) for request, (old, new) in enumerate(pairs, start=1) if new != old)
 
 
 def _is_belief_wrong(order: Order) -> bool:

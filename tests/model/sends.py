@@ -5,7 +5,8 @@ rules.py, and holds for both: there `reversed` reads "done" and `permanently_fai
 said beyond that: what a request, its withdrawal, or the end of an obligation makes of the order. All of it is one
 function, `settled`, of what is known: whatever comes in changes that, and then the order is settled.
 
-Stripe refuses neither a second transfer nor, here, a second reversal.
+Stripe does not refuse a second transfer. It refuses to reverse one that is reversed for another request; what it would
+say to a second reversal for the same one is left open: the rules of one obligation do not need it.
 """
 
 from dataclasses import dataclass
@@ -168,15 +169,14 @@ class Orders:
         if row.status == "reversed":
             order = order._replace(proved=False)
             for made in duty.reversals:
-                if order.work == "send" and made.identity in range(order.sent + 1, order.sent + AGAIN):
+                if made.identity in range(order.sent + 1, order.sent + AGAIN):
                     order, duty = self._adopted(order, duty, made.identity - order.sent)
                     break
         return self.settled(order, duty, look_first=look_first)
 
     def _adopted(self, order: Order, duty: State, request: int) -> tuple[Order, State]:
-        """A look-up found the transfer, and that it was reversed, by a lost history, for that request."""
-        assert duty.row
-        if not self.rules.adopted_transfer_may_be_reversed:
+        """A look-up found the transfer reversed for that request, by a lost history."""
+        if order.work == "send" and not self.rules.adopted_transfer_may_be_reversed:
             return order, duty
         reversal = ended(order.sent + request, "reversed")
         return order._replace(work="reverse", by=request), _disowned(duty, reversal)
