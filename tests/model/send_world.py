@@ -258,15 +258,15 @@ class SendWorld:
             waits = state.may_be_late
             but = lambda worker: worker.verdict == "reversed" or (waits and worker.request_age is not None)  # noqa: E731
         duty = without_stale_workers(state.duty, but=but)
-        in_use = {worker.claim.identity for worker in duty.workers} | {sent.claim.identity for sent in duty.in_flight}
         row = duty.row
-        if row and row.status == "reversal_pending":
-            in_use.add(row.identity)
-        elif row and state.order.by and state.order.work == "send":
-            in_use.add(row.identity)  # it may go on
-        elif row and row != ended(row.identity, row.status):
+        may_go_on = row and (row.status == "reversal_pending" or (state.order.by and state.order.work == "send"))
+        if row and not may_go_on and row != ended(row.identity, row.status):
             duty = duty._replace(row=ended(row.identity, row.status))
-        if state.may_fail_over is False or not self.reach.fails_over:
+        if duty.keys and not (state.may_fail_over and self.reach.fails_over):
+            in_use = {worker.claim.identity for worker in duty.workers}
+            in_use |= {request.claim.identity for request in duty.in_flight}
+            if row and may_go_on:
+                in_use.add(row.identity)
             keys = tuple(key for key in duty.keys if key.identity in in_use)
             if len(keys) < len(duty.keys):
                 duty = duty._replace(keys=keys)
