@@ -147,6 +147,21 @@ def test_while_a_row_of_the_transfer_is_under_way_the_event_waits(db: Database, 
         assert said.startswith("nothing to do")
 
 
+def test_what_is_not_listed_may_be_what_is_under_way(db: Database) -> None:
+    record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 400})
+    told = shown_reversed(part, 400)
+
+    assert not_yet(db, told)
+    record_one(db, seen(claim_again(db, part["id"])))
+    record_one(db, timeout(claim_again(db, part["id"])))
+    assert not_yet(db, told)
+    record_one(db, seen(claim_again(db, part["id"]), ours(db, part, amount=400)))
+
+    assert tell(db, "reversed", told).startswith("nothing to do")
+    assert story(db) == [(600, "completed", None), (400, "reversed", None)]
+
+
 def test_ours_that_is_open_is_looked_up_at_once(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, refusal(leased, code="balance_insufficient"))

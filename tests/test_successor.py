@@ -13,6 +13,7 @@ from tests.support.raw_transfers import insert_transfer, outcome, update_transfe
 from tests.support.transfers import (
     at_commit,
     attempts,
+    call,
     claim,
     claim_again,
     claim_send_again,
@@ -118,6 +119,13 @@ def test_late_success_for_a_request_that_is_withdrawn_then_is_given_back(db: Dat
     at_commit(db)
     assert story(db)[1:] == [(1000, "reversed", "succeeds 1"), (1000, "pending", "compensates 2")]
     assert transfer(db, born_of(db, "compensates"))["made_for"] == "re_1:1"
+
+
+def test_a_row_that_was_succeeded_is_in_no_total(db: Database) -> None:
+    refunded_transfer(db)
+    withdraw(db)
+    totals = [(each["status"], each["transfers"], each["amount"]) for each in call(db, "read_transfer_totals")]
+    assert totals == [("completed", 1, 1000)]
 
 
 @pytest.mark.parametrize("part", [400, 1000])

@@ -22,6 +22,8 @@ begin
   v_now := clock_timestamp();
   perform marketplace._require_reopenable(v_row, p_stripe_transfer_id);
   if p_stripe_transfer_id is not null then
+    -- Two who give one id to two rows wait for each other.
+    perform pg_advisory_xact_lock(hashtextextended('seller-transfers transfer ' || p_stripe_transfer_id, 0));
     perform marketplace._require_free_transfer_id(p_stripe_transfer_id, v_row);
   end if;
 

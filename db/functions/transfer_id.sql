@@ -8,8 +8,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- An index says this of roots. A successor may stand for what no root has: two who give one id wait for each other.
-  perform pg_advisory_xact_lock(hashtextextended('seller-transfers transfer ' || p_stripe_transfer_id, 0));
+  -- An index says this of roots; a successor may stand for what no root has.
   if exists (
     select from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
     where coalesce(t.root_id, t.id) is distinct from coalesce(p_row.root_id, p_row.id)
@@ -25,7 +24,7 @@ end
 $$;
 
 comment on function marketplace._require_free_transfer_id(text, marketplace.seller_transfers) is
-  'Raises ST003 if a row of another family stands for this transfer at Stripe; nobody else may give the id away until the transaction ends. The order is locked.';
+  'Raises ST003 if a row of another family stands for this transfer at Stripe. The order is locked.';
 
 create or replace function marketplace._add_transfer_id(
   p_row marketplace.seller_transfers, p_stripe_transfer_id text

@@ -61,7 +61,7 @@ end
 $$;
 
 comment on function marketplace.withdraw_reversal_request(text, text) is
-  'Takes a request back, for good: its refund failed, its dispute was won. What it reversed is paid again, what it has not yet is not taken, what it kept from being paid is paid. Returns the rows of the request and what was made for them, as they stand. A request that is not known yet is remembered as withdrawn; the same call again changes nothing.';
+  'Takes a request back, for good: its refund failed, its dispute was won. What it reversed is paid again, what it has not yet is not taken, what it kept from being paid is paid. Returns the rows of the request and what was made for them, as they stand. A request that is not known yet is remembered as withdrawn; the same call again changes nothing, but settles what a person ended meanwhile.';
 
 create or replace function marketplace._fill_in_withdrawn(
   p_order_id text, p_reversal_request_id text, p_reason text, p_amount bigint, p_allocation jsonb

@@ -1,6 +1,6 @@
 """All mutants, by what they break."""
 
-from tests.mutants import calling, claiming, keys, limits, looking, parts, records, reporting
+from tests.mutants import calling, claiming, keys, limits, looking, parts, records, reporting, withdrawals
 
 ALL = (
     *keys.MUTANTS,
@@ -10,5 +10,6 @@ ALL = (
     *reporting.MUTANTS,
     *parts.MUTANTS,
     *records.MUTANTS,
+    *withdrawals.MUTANTS,
     *calling.MUTANTS,
 )
