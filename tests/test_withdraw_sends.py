@@ -148,6 +148,19 @@ def test_a_refund_withdrawn_after_the_send_was_found_and_is_on_its_way_back(db: 
     assert claim(db) == []
 
 
+def test_what_a_withdrawn_refund_lets_go_of_in_flight_goes_to_one_of_everything(db: Database) -> None:
+    leased = claimed_send(db)
+    request_parts(db, {"key-1": 400})
+    request_reversal(db, p_reversal_request_id="re_all")
+    assert request_lines(db, "re_all") == [("key-1", 600, 0, 600)]
+    withdraw(db)
+
+    record_one(db, sent(leased))
+
+    at_commit(db)
+    assert story(db) == [(400, "reversal_pending", None), (600, "reversal_pending", None)]
+
+
 def lost_send_of_a_refunded_order(db: Database) -> DictRow:
     """A send whose answer was lost, and which was not seen for so long that the row was given up as refunded."""
     lost = claimed_send(db)

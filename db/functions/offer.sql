@@ -36,7 +36,9 @@ begin
     if v_line.transfer_id is null then
       insert into marketplace.reversal_request_lines
         (reversal_request_id, transfer_id, transfer_key, asked, met, unmet)
-      values (v_line.reversal_request_id, p_id, marketplace._family_key(v_row), v_row.amount, v_row.amount, 0);
+      values (v_line.reversal_request_id, p_id, marketplace._family_key(v_row), v_row.amount, v_row.amount, 0)
+      -- What a line asks is fixed: more than it, that another request let go of, is in the rows only.
+      on conflict on constraint pk_reversal_request_lines do nothing;
     else
       update marketplace.reversal_request_lines as l
       set met = l.met + v_amount, unmet = l.unmet - v_amount
@@ -47,7 +49,7 @@ end
 $$;
 
 comment on function marketplace._offer_row(bigint) is
-  'Takes a new row, paid or to be sent, for the requests that still want it: unmet lines of its transfer_key, and requests for everything. The order''s rows are locked.';
+  'Takes a row that is new, or known by now, for the requests that still want it: unmet lines of its transfer_key, and requests for everything. The order''s rows are locked.';
 
 create or replace function marketplace._take_row(
   p_row marketplace.seller_transfers, p_reversal_request_id text, p_amount bigint
