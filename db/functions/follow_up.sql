@@ -11,10 +11,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row marketplace.seller_transfers;
+  v_id bigint;
 begin
   select * into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
   if v_row.status in ('pending', 'failed', 'completed') then
     perform marketplace._meet_lines(coalesce(v_row.root_id, v_row.id));
+    -- What a withdrawn request had asked for goes to one of everything that stands.
+    for v_id in
+      select f.id from marketplace._family(coalesce(v_row.root_id, v_row.id)) as f
+      where marketplace._is_left(f) order by f.id
+    loop
+      perform marketplace._offer_row(v_id);
+    end loop;
   else
     perform marketplace._settle_withdrawn(p_id, p_now);
   end if;

@@ -75,7 +75,7 @@ select
     when 'moved_twice' then
       'Two reversals were made for one: give one back by a transfer. Of ended rows: transfer_attempts, this verdict.'
     when 'late_success' then
-      'Made at Stripe after the row was given up, and another row has taken over. Which: transfer_attempts, this verdict.'
+      'Made after the row was given up, and another row has taken over. Which: transfer_attempts, this verdict.'
     else 'Waits for a person: see parked_reason.'
   end as meaning
 from reasons as r;

@@ -54,7 +54,7 @@ select
     when 'moved_twice' then
       'Two transfers were made for one: take one back. Of paid rows: transfer_attempts, this verdict.'
     when 'late_success' then
-      'Sent after the row was given up: the seller was paid. Which: transfer_attempts, this verdict.'
+      'Sent after the row was given up, and another row has taken over. Which: transfer_attempts, this verdict.'
     else 'Waits for a person: see parked_reason.'
   end as meaning
 from reasons as r;

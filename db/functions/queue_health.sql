@@ -78,7 +78,11 @@ select
   sum(t.amount) as amount
 from marketplace.seller_transfers as t
 inner join marketplace.currencies as c on c.currency = t.currency
-where not exists (select from marketplace.seller_transfers as s where s.successor_of = t.id)
+where
+  not exists (
+    select from marketplace.seller_transfers as s
+    where s.successor_of = t.id
+  )
 group by t.currency, c.exponent, t.status;
 
 comment on view marketplace.transfer_totals is 'Where the money stands: transfers and their sum per currency and status. A row that another took over from is in no sum.';
