@@ -41,6 +41,9 @@ _USERINFO = re.compile(r"(://[^\s:/?#@]*:)([^\s\"'<>]{1,500})")
 _KNOWN_PART = 12
 _known_parts: set[str] = set()
 
+# What neither text nor jsonb can hold.
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")
+
 _BIGINT = 2**63
 
 
@@ -103,6 +106,13 @@ def safe_text(value: str, limit: int) -> str:
     """`clean_text` with secrets masked first: for messages that others wrote."""
     beginning = value[: limit * _LOOKED_AT]
     return clean_text(redact(beginning) + (_CUT if len(beginning) < len(value) else ""), limit)
+
+
+def storable_text(value: str) -> str:
+    """Give `value` as it is, but for what cannot be stored and for keys: of data, where every character may count."""
+    if value.isascii() and value.isprintable() and "k_" not in value and "whsec_" not in value:  # nearly always
+        return value
+    return _KEYS.sub(r"\1***", _UNSTORABLE.sub(_MARK, value))
 
 
 def clean_json(

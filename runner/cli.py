@@ -5,18 +5,20 @@ What only one command needs is imported there: Stripe's library and yoyo take as
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 import psycopg
 import structlog
 
-from runner.account import KeyRefused
+from runner.account import KeyRefused, StripeUnreachable
 from runner.clean import remember_secret, safe_text
 from runner.database import Database, DatabaseUnavailable, SchemaUnusable, WrongAccount
 from runner.kinds import KINDS, Kind
@@ -26,6 +28,9 @@ from runner.settings import BadSettings, Settings, load_settings
 from runner.status import show_status
 from runner.worker import Worker
 
+if TYPE_CHECKING:
+    from runner.gateway import Gateway
+
 EXIT_CHECK_FOUND_SOMETHING = 1
 EXIT_BAD_USAGE = 2
 EXIT_DATABASE_UNREACHABLE = 3
@@ -34,6 +39,7 @@ EXIT_STRIPE_REFUSED = 5
 
 _APPLICATION = "seller-transfers"
 _LINE_LIMIT = 2_000
+_PATH = re.compile(r"(/[A-Za-z0-9._-]+)+/?")
 _log = structlog.get_logger()
 Result = TypeVar("Result")
 
@@ -43,7 +49,8 @@ Result = TypeVar("Result")
 def main() -> None:
     """Takes sellers' money back at Stripe when a buyer is refunded: exactly once, with PostgreSQL in charge.
 
-    Settings come from the environment: DATABASE_URL, STRIPE_API_KEY and SELLER_TRANSFERS_…; the README lists them.
+    Settings come from the environment: DATABASE_URL, STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET and SELLER_TRANSFERS_…; the
+    README lists them.
 
     Exit codes: 0 done, 1 a check found something, 2 bad usage or setting, 3 database unreachable at start,
     4 schema missing, older or newer than this program, 5 Stripe refused the key or account at start,
@@ -90,6 +97,43 @@ def run(only: str | None) -> None:
 
 
 @main.command()
+@click.option(
+    "--path",
+    default="/stripe/events",
+    show_default=True,
+    help="Where Stripe delivers to; what it calls the URL's path.",
+)
+def webhook(path: str) -> None:
+    """Take in the events that Stripe delivers, until SIGTERM or SIGINT.
+
+    Answers 2xx when an event is in the database. GET /healthz answers 200 while the database does.
+    """
+    settings = _settings(need_stripe=False, need_webhook=True)
+    if not _PATH.fullmatch(path):
+        _fail(EXIT_BAD_USAGE, "--path: give a path such as /stripe/events: letters, digits, - _ . and /")
+    configure_logging(settings.log_level, settings.log_format)
+    _run(_serve_webhook(settings, path))
+
+
+@main.command("catch-up")
+@click.option("--since", required=True, metavar="TIME", help="From when on: 3d, 12h or 2026-11-20T08:00:00Z.")
+def catch_up(since: str) -> None:
+    """Read the events that the webhook missed from Stripe, which keeps them for 30 days.
+
+    Into the same inbox: what is there already is passed over. Exit code 1 if an event was kept because nothing could be
+    done about it yet, or if not all could be read; then it says from when to go on.
+    """
+    from runner.catch_up import BadSince, read_since
+
+    try:
+        begins = read_since(since, datetime.now(UTC))
+    except BadSince as error:
+        _fail(EXIT_BAD_USAGE, f"--since: {error}")
+    if not _run(_catch_up(_settings(need_stripe=True), begins)):
+        sys.exit(EXIT_CHECK_FOUND_SOMETHING)
+
+
+@main.command()
 def status() -> None:
     """Show where the money and the work stand.
 
@@ -131,25 +175,64 @@ def demo(orders: int) -> None:
     sys.exit(run_demo(orders))
 
 
-async def _serve(settings: Settings, kinds: Sequence[Kind]) -> None:
-    conninfo = settings.database_url.get_secret_value()
-    database = Database(conninfo, f"{_APPLICATION} start")
+async def _require_release(settings: Settings) -> None:
+    database = Database(settings.database_url.get_secret_value(), f"{_APPLICATION} start")
     try:
         await database.require_release(own_release())
     finally:
         await database.close()
+
+
+def _gateway(settings: Settings) -> "Gateway":
     from runner.gateway import Gateway
 
-    async with Gateway(
+    return Gateway(
         settings.stripe_api_key.get_secret_value(),
         settings.stripe_api_base,
         settings.slots,
         settings.call_deadline_seconds,
-    ) as gateway:
+    )
+
+
+async def _serve(settings: Settings, kinds: Sequence[Kind]) -> None:
+    await _require_release(settings)
+    async with _gateway(settings) as gateway:
         worker = Worker(settings, gateway, kinds)
         _stop_on_signals(worker.stop)
         await worker.run()
         _log.info("stopped")
+
+
+async def _serve_webhook(settings: Settings, path: str) -> None:
+    from runner.webhook import CannotListen, Webhook
+
+    await _require_release(settings)
+    endpoint = Webhook(settings, path)
+    _stop_on_signals(endpoint.stop)
+    try:
+        await endpoint.run()
+    except CannotListen as error:
+        _fail(EXIT_BAD_USAGE, str(error))
+    _log.info("stopped")
+
+
+async def _catch_up(settings: Settings, since: datetime) -> bool:
+    """Say what came of it; True if all is well."""
+    from runner.catch_up import catch_up, show
+
+    database = Database(settings.database_url.get_secret_value(), f"{_APPLICATION} catch-up")
+    try:
+        await database.require_release(own_release())
+        async with _gateway(settings) as gateway:
+            # As a runner does: the events of another account, or of the other mode, would be taken for ours.
+            account = await gateway.check_account()
+            await database.register_runner(settings.worker, version(_APPLICATION), account.id, account.livemode)
+            done = await catch_up(gateway, database, since, datetime.now(UTC) + timedelta(seconds=1))
+    except StripeUnreachable as error:
+        _fail(EXIT_CHECK_FOUND_SOMETHING, str(error))
+    finally:
+        await database.close()
+    return show(done)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:
@@ -167,9 +250,9 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, on_signal, number)
 
 
-def _settings(*, need_stripe: bool) -> Settings:
+def _settings(*, need_stripe: bool, need_webhook: bool = False) -> Settings:
     try:
-        settings = load_settings(os.environ, need_stripe=need_stripe)
+        settings = load_settings(os.environ, need_stripe=need_stripe, need_webhook=need_webhook)
     except BadSettings as error:
         _fail(EXIT_BAD_USAGE, str(error))
     for secret in settings.secrets():

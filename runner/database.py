@@ -162,6 +162,21 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
+class IngestedEvent:
+    """What became of an event: `acted`, `ignored`, `kept` or `already_known`; `detail` says more in words."""
+
+    event_id: str
+    type: str
+    result: str
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _EventType:
+    event_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Claimed:
     id: int
     action: str
@@ -202,9 +217,10 @@ class Database:
     function is made to be called again.
     """
 
-    def __init__(self, conninfo: str, application_name: str) -> None:
+    def __init__(self, conninfo: str, application_name: str, *, statement_seconds: float = _STATEMENT_SECONDS) -> None:
         self._conninfo = conninfo
         self._application_name = application_name
+        self._statement_seconds = statement_seconds
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
 
@@ -283,10 +299,33 @@ class Database:
         """What is not as it should be."""
         return await self._call(Problem, "SELECT * FROM marketplace.self_check()", ())
 
+    async def ingest_stripe_event(self, event: dict[str, Any], raw_sha256: str | None) -> IngestedEvent:
+        """Store an event and act on it; `raw_sha256` is of the bytes it came in, in hex, if it was delivered."""
+        rows = await self._call(
+            IngestedEvent,
+            "SELECT * FROM marketplace.ingest_stripe_event(p_event => %s, p_raw_sha256 => %s)",
+            (Jsonb(event), raw_sha256),
+        )
+        return rows[0]
+
+    async def retry_events(self, limit: int) -> list[IngestedEvent]:
+        """Act on up to `limit` events that were kept, those that were tried longest ago first."""
+        return await self._call(IngestedEvent, "SELECT * FROM marketplace.retry_events(p_limit => %s)", (limit,))
+
+    async def acted_event_types(self) -> list[str]:
+        """The types of event that something is done about."""
+        rows = await self._call(_EventType, "SELECT * FROM marketplace.acted_event_types() AS event_type", ())
+        return [row.event_type for row in rows]
+
+    async def answer(self) -> None:
+        """Return if the database does its work for this program, whatever release it is of."""
+        with suppress(psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
+            await self._schema_state()
+
     async def require_release(self, wanted: SchemaRelease) -> None:
         """Raise SchemaUnusable unless the database has exactly this release of the schema."""
         try:
-            rows = await self._call(_Release, "SELECT * FROM marketplace.schema_state()", ())
+            rows = await self._schema_state()
         except (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
             rows = []
         if not rows:
@@ -315,6 +354,9 @@ class Database:
             with suppress(psycopg.Error):
                 await connection.close()
 
+    async def _schema_state(self) -> list[_Release]:
+        return await self._call(_Release, "SELECT * FROM marketplace.schema_state()", ())
+
     async def _claim(self, statement: str, arguments: tuple[Any, ...]) -> list[StripeTask]:
         asked_at = boottime_seconds()
         return [_leased(row, asked_at) for row in await self._call(_Claimed, statement, arguments)]
@@ -322,7 +364,7 @@ class Database:
     async def _call(self, row_class: type[Row], statement: str, arguments: tuple[Any, ...]) -> list[Row]:
         async with self._turn:
             try:
-                async with asyncio.timeout(_STATEMENT_SECONDS):
+                async with asyncio.timeout(self._statement_seconds):
                     if self._connection is None:
                         self._connection = await _connect(self._conninfo, self._application_name)
                     async with self._connection.cursor(row_factory=class_row(row_class)) as cursor:

@@ -3,21 +3,21 @@
 The only module that knows the SDK. Which calls there are, and what they must bring, is known to runner.calls.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import stripe
 import structlog
 from stripe import AIOHTTPClient, StripeClient
-from stripe.params import TransferCreateParams, TransferListParams, TransferReversalListParams
+from stripe.params import EventListParams, TransferCreateParams, TransferListParams, TransferReversalListParams
 
 from runner.account import Account, KeyRefused, StripeUnreachable
 from runner.calls import ACCOUNT_ID, Calls
 from runner.clock import boottime_seconds
-from runner.look_up import PAGE_SIZE
-from runner.outcome import Outcome, StripeCall, message
-from runner.stripe_http import Exchange, NoAnswer, NothingSent, StripeHttp, proxy_of_the_environment
+from runner.look_up import BYTE_LIMIT, PAGE_SIZE
+from runner.outcome import Outcome, StripeCall, UnreadableObject, message, read_page
+from runner.stripe_http import MAX_BODY_BYTES, Exchange, NoAnswer, NothingSent, StripeHttp, proxy_of_the_environment
 
 # Otherwise the SDK tells Stripe how long requests take, and keeps a file in the home folder.
 stripe.enable_telemetry = False
@@ -175,9 +175,35 @@ class Gateway:
         """
         return await self._calls.perform(call)
 
-    async def _look(self, request: Callable[[], Awaitable[object]]) -> tuple[dict[str, Any] | None, str]:
+    async def list_events(
+        self, types: Sequence[str], created_from: int, created_before: int, after: str | None
+    ) -> tuple[list[Mapping[str, object]], bool]:
+        """Give a page of events of these types (20 at most), newest first, and whether there are more.
+
+        Created from one second on and before the other, since 1970; the page after that event. Raises KeyRefused or
+        StripeUnreachable.
+        """
+        params: EventListParams = {
+            "limit": PAGE_SIZE,
+            "types": list(types),
+            "created": {"gte": created_from, "lt": created_before},
+        }
+        if after is not None:
+            params["starting_after"] = after
+        # An event has a whole object in it, and what changed.
+        page, refusal = await self._look(lambda: self._client.v1.events.list_async(params), body_limit=BYTE_LIMIT)
+        if page is None:
+            raise KeyRefused(f"Stripe does not let the key read events: {refusal}")
+        try:
+            return read_page(page, lambda event: event)
+        except UnreadableObject as flaw:
+            raise StripeUnreachable(f"what answers in Stripe's place has no list of events: {flaw}") from flaw
+
+    async def _look(
+        self, request: Callable[[], Awaitable[object]], *, body_limit: int = MAX_BODY_BYTES
+    ) -> tuple[dict[str, Any] | None, str]:
         """Give the object asked for; or None, and Stripe's words, if the key may not see it."""
-        exchange = Exchange()
+        exchange = Exchange(body_limit=body_limit)
         trouble = await self._ask(exchange, request)
         if exchange.object is not None:
             return exchange.object, ""
@@ -188,7 +214,7 @@ class Gateway:
             return None, words
         if exchange.http_status == 401:
             raise KeyRefused(f"Stripe refuses the key: {words}")
-        raise StripeUnreachable(f"Stripe does not say whose key this is: {words}")
+        raise StripeUnreachable(f"Stripe does not give what was asked for: {words}")
 
     async def _ask(self, exchange: Exchange, request: Callable[[], Awaitable[object]]) -> str | None:
         """Make one request through the SDK. What came is in the exchange; if nothing did, say why."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from runner.clean import clean_text, safe_text
 
@@ -17,6 +17,8 @@ MESSAGE_LIMIT = 1000
 _METADATA_KEYS = 50  # as many as Stripe keeps
 _GROUP_LIMIT = 255
 _OUR_METADATA = "seller_transfers_"
+
+Element = TypeVar("Element")
 
 
 class StripeCall(Protocol):
@@ -182,8 +184,8 @@ def read_transfer(answer: Mapping[str, object]) -> StripeObject:
 
 
 def read_page(
-    answer: Mapping[str, object], read: Callable[[Mapping[str, object]], StripeObject]
-) -> tuple[list[StripeObject], bool]:
+    answer: Mapping[str, object], read: Callable[[Mapping[str, object]], Element]
+) -> tuple[list[Element], bool]:
     """Read one page of a list: what is on it, and whether Stripe has more. One bad element makes it unreadable."""
     if answer.get("object") != "list":
         raise UnreadableObject(f"object is {answer.get('object')!r:.60}, not 'list'")

@@ -24,10 +24,13 @@ CALL_SHARE_OF_LEASE = 0.75
 SECONDS_AROUND_A_CALL = 0.5
 
 _PREFIX = "SELLER_TRANSFERS_"
-_BARE_FIELDS = ("database_url", "stripe_api_key")  # these go by the ecosystem's names
+_BARE_FIELDS = ("database_url", "stripe_api_key", "stripe_webhook_secret")  # these go by the ecosystem's names
 _STRIPE_FIELDS = ("stripe_api_key", "stripe_api_base")
+_WEBHOOK_FIELDS = ("stripe_webhook_secret",)
 _STRIPE_KEY = re.compile(r"[sr]k_(test|live)_[A-Za-z0-9_]{1,240}")
 _LIVE_KEY = re.compile(r"[sr]k_live_")
+_WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{1,250}")
+_WEBHOOK_SECRETS_LIMIT = 5
 _WORKER_LIMIT = 120
 
 
@@ -66,6 +69,22 @@ class Settings(BaseModel):
         default=None,
         description="https://host (with a test key), http://127.0.0.1:port, or leave it out for Stripe",
     )
+    stripe_webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="the endpoint's signing secret, whsec_…; while it is rolled, the old and the new one with a comma",
+    )
+    webhook_host: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]{1,253}$")] = Field(
+        default="127.0.0.1", description="the name or address to listen on, for example 127.0.0.1 or 0.0.0.0"
+    )
+    webhook_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        default=8790, description="the port to listen on, 1 to 65535, or 0 for any that is free"
+    )
+    webhook_body_limit: Annotated[int, Field(ge=1 << 10, le=1 << 24)] = Field(
+        default=1 << 20, description="the bytes that a delivery may have, 1024 to 16777216"
+    )
+    webhook_connections: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=8, description="the number of events stored at once, 1 to 64, a database connection each"
+    )
     slots: Annotated[int, Field(ge=1, le=200)] = Field(
         default=16, description="the number of calls in flight at once, 1 to 200"
     )
@@ -88,9 +107,15 @@ class Settings(BaseModel):
     log_format: Literal["console", "json"] = Field(default_factory=_default_log_format, description="console or json")
 
     def secrets(self) -> list[str]:
-        """What must not be shown: the Stripe key and the database's password, as far as there are any."""
+        """What must not be shown: Stripe key, webhook secrets, the database's password, as far as there are any."""
         password = conninfo_to_dict(self.database_url.get_secret_value()).get("password")
-        return [secret for secret in (self.stripe_api_key.get_secret_value(), str(password or "")) if secret]
+        known = (self.stripe_api_key.get_secret_value(), str(password or ""), *self.webhook_secrets())
+        return [secret for secret in known if secret]
+
+    def webhook_secrets(self) -> list[str]:
+        """The secrets that a delivery may be signed with."""
+        parts = self.stripe_webhook_secret.get_secret_value().split(",")
+        return [secret for part in parts if (secret := part.strip())]
 
     @field_validator("database_url")
     @classmethod
@@ -120,6 +145,17 @@ class Settings(BaseModel):
         if text and not _STRIPE_KEY.fullmatch(text):
             raise ValueError("it does not look like a Stripe key")
         return key
+
+    @field_validator("stripe_webhook_secret")
+    @classmethod
+    def _are_webhook_secrets(cls, secrets: SecretStr) -> SecretStr:
+        given = secrets.get_secret_value()
+        parts = [part.strip() for part in given.split(",")]
+        if given and not all(_WEBHOOK_SECRET.fullmatch(part) for part in parts):
+            raise ValueError("it does not look like a webhook secret, or like several with commas between them")
+        if len(parts) > _WEBHOOK_SECRETS_LIMIT:
+            raise ValueError(f"it has more than {_WEBHOOK_SECRETS_LIMIT} secrets in it")
+        return secrets
 
     @field_validator("stripe_api_base")
     @classmethod
@@ -164,10 +200,11 @@ class Settings(BaseModel):
         return choice.lower()
 
 
-def load_settings(environ: Mapping[str, str], *, need_stripe: bool) -> Settings:
+def load_settings(environ: Mapping[str, str], *, need_stripe: bool, need_webhook: bool = False) -> Settings:
     """Read and check the settings in `environ`; blank counts as not set.
 
-    Without `need_stripe` the Stripe variables are not even read. Raises BadSettings.
+    Without `need_stripe` the variables for calls to Stripe are not even read, without `need_webhook` the webhook's
+    secret is not. Raises BadSettings.
     """
     given = {name: text.strip() for name, text in environ.items() if text.strip()}
     lines = [
@@ -175,11 +212,12 @@ def load_settings(environ: Mapping[str, str], *, need_stripe: bool) -> Settings:
         for name in given
         if name.startswith(_PREFIX) and name not in {_variable(field) for field in Settings.model_fields}
     ]
-    if not need_stripe:
-        for field in _STRIPE_FIELDS:
-            given.pop(_variable(field), None)
-    elif "STRIPE_API_KEY" not in given:
-        lines.append(_line("stripe_api_key", "it is not set"))
+    for needed, fields in ((need_stripe, _STRIPE_FIELDS), (need_webhook, _WEBHOOK_FIELDS)):
+        if not needed:
+            for field in fields:
+                given.pop(_variable(field), None)
+        elif _variable(fields[0]) not in given:
+            lines.append(_line(fields[0], "it is not set"))
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:

@@ -19,7 +19,7 @@ from tests.support.runners import REPOSITORY
 # The one place each of these may be imported from; `runner.sandbox` stands for all of it.
 IMPORTERS = {
     "stripe": {"runner.gateway"},
-    "aiohttp": {"runner.stripe_http"},
+    "aiohttp": {"runner.stripe_http", "runner.webhook"},
     "yoyo": {"runner.migrate"},
     # Where nothing but its exceptions and the reading of a conninfo is needed, too.
     "psycopg": {
@@ -27,6 +27,8 @@ IMPORTERS = {
         "runner.migrate",
         "runner.worker",
         "runner.registration",
+        "runner.webhook",
+        "runner.catch_up",
         "runner.cli",
         "runner.settings",
     },
