@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.inbox import STAND_IN
 from tests.support.runners import REPOSITORY
 
 # The one place each of these may be imported from; `runner.sandbox` stands for all of it.
@@ -63,7 +64,7 @@ SQL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 FUNCTION_CALL = re.compile(
-    r"SELECT \* FROM marketplace\.([a-z_]+)\(((p_[a-z_]+ => %s)(, (p_[a-z_]+ => %s))*)?\)( AS [a-z_]+)?"
+    r"SELECT \* FROM marketplace\.([a-z_]+)\(((p_[a-z0-9_]+ => %s)(, (p_[a-z0-9_]+ => %s))*)?\)( AS [a-z_]+)?"
 )
 
 
@@ -202,7 +203,7 @@ def test_one_python_function_calls_one_sql_function_which_exists() -> None:
     called = Counter(
         match[1] for text in sql_texts(BY_NAME["runner.database"]) if (match := FUNCTION_CALL.fullmatch(text))
     )
-    loaded = "".join(path.read_text() for path in (REPOSITORY / "db/functions").glob("*.sql"))
+    loaded = "".join(path.read_text() for path in (REPOSITORY / "db/functions").glob("*.sql")) + STAND_IN
 
     assert {"claim_due_reversals", "record_reversal_outcomes", "next_due_in"} <= called.keys()
     assert {"claim_due_transfers", "record_transfer_outcomes"} <= called.keys()
@@ -217,7 +218,9 @@ def test_no_status_and_no_verdict_is_known_to_python(module: Module) -> None:
     assert policy_words(module) == []
 
 
-@pytest.mark.parametrize("name", ["runner.worker", "runner.registration", "runner.cli", "runner.settings"])
+@pytest.mark.parametrize(
+    "name", [f"runner.{module}" for module in ("worker", "registration", "webhook", "catch_up", "cli", "settings")]
+)
 def test_who_has_no_business_with_sql_has_none_with_its_driver(name: str) -> None:
     assert psycopg_uses(BY_NAME[name]) == []
 
@@ -307,7 +310,7 @@ def without_the_sandbox(code: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("name", ["run", "migrate", "status"])
+@pytest.mark.parametrize("name", ["run", "migrate", "status", "webhook", "catch-up"])
 def test_the_program_needs_no_embedded_parts(name: str) -> None:
     done = without_the_sandbox(f"from runner.cli import main\nmain([{name!r}, '--help'])")
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from runner.sandbox.simulator import TEST_KEY, SimulatorClient
 from tests.support.databases import Database, ServerAddress, rows, value
 from tests.support.orders import pay_sellers, refund
 from tests.support.runners import REPOSITORY, wait_until
+from tests.support.webhooks import SECRET
 
 DATABASE_PASSWORD = "hunter2hunter2"
 NOWHERE = f"postgresql://app:{DATABASE_PASSWORD}@127.0.0.1:1/shop"
@@ -42,6 +44,7 @@ def process(*arguments: str, **environment: str) -> "subprocess.CompletedProcess
         assert "Traceback" not in output
         assert DATABASE_PASSWORD not in output
         assert environment.get("STRIPE_API_KEY", "sk_test_none") not in output
+        assert environment.get("STRIPE_WEBHOOK_SECRET", "whsec_none") not in output
     return done
 
 
@@ -57,13 +60,14 @@ def test_help_names_the_commands_the_settings_and_every_exit_code(option: str) -
     shown = command(option)
 
     assert shown.exit_code == 0
-    for word in ("migrate", "run", "status", "demo", "DATABASE_URL", "STRIPE_API_KEY", "SELLER_TRANSFERS_"):
+    commands = ("migrate", "run", "status", "demo", "webhook", "catch-up")
+    for word in (*commands, "DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "SELLER_TRANSFERS_"):
         assert word in shown.output
     for code in range(6):
         assert f" {code} " in shown.output.replace("\n", " ")
 
 
-@pytest.mark.parametrize("name", ["migrate", "run", "status", "demo"])
+@pytest.mark.parametrize("name", ["migrate", "run", "status", "demo", "webhook", "catch-up"])
 def test_every_command_says_what_it_does(name: str) -> None:
     shown = command(name, "--help")
 
@@ -86,13 +90,21 @@ def test_the_version_is_told() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["run", "now"], ["run", "--slots", "3"], ["run", "--only", "refunds"], ["demo", "--orders", "0"]],
+    [
+        ["nonsense"],
+        ["run", "now"],
+        ["run", "--slots", "3"],
+        ["run", "--only", "refunds"],
+        ["demo", "--orders", "0"],
+        ["catch-up"],
+        ["webhook", "--port", "80"],
+    ],
 )
 def test_bad_usage_is_2(arguments: list[str]) -> None:
     assert command(*arguments).exit_code == 2
 
 
-@pytest.mark.parametrize("name", ["migrate", "status", "run"])
+@pytest.mark.parametrize("name", ["migrate", "status", "run", "webhook"])
 @pytest.mark.parametrize(
     "url",
     [
@@ -104,18 +116,50 @@ def test_bad_usage_is_2(arguments: list[str]) -> None:
     ],
 )
 def test_a_missing_or_malformed_database_is_one_line_and_2(name: str, url: str) -> None:
-    result = command(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY)
+    result = command(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY, STRIPE_WEBHOOK_SECRET=SECRET)
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert only_line(result.stderr).startswith("DATABASE_URL: it ")
 
 
+@pytest.mark.parametrize("name", ["run", "catch-up --since 1h"])
 @pytest.mark.parametrize("key", ["", "hunter2hunter2", "pk_test_hunter2hunter2", "sk_test_hunter2 hunter2"])
-def test_a_missing_or_malformed_key_is_one_line_and_2(key: str) -> None:
-    result = command("run", DATABASE_URL=NOWHERE, STRIPE_API_KEY=key)
+def test_a_missing_or_malformed_key_is_one_line_and_2(name: str, key: str) -> None:
+    result = command(*name.split(), DATABASE_URL=NOWHERE, STRIPE_API_KEY=key)
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert only_line(result.stderr).startswith("STRIPE_API_KEY: it ")
+
+
+@pytest.mark.parametrize("secret", ["", "hunter2hunter2", f"{SECRET},hunter2hunter2", f"{SECRET} {SECRET}"])
+def test_a_missing_or_malformed_webhook_secret_is_one_line_and_2(secret: str) -> None:
+    result = command("webhook", DATABASE_URL=NOWHERE, STRIPE_WEBHOOK_SECRET=secret)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    line = only_line(result.stderr)
+    assert line.startswith("STRIPE_WEBHOOK_SECRET: it ")
+    assert SECRET not in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("path", ["", "stripe", "/stripe events", "/{id}", "/a//b", "/a?b"])
+def test_a_path_that_is_none_is_one_line_and_2(path: str) -> None:
+    result = command("webhook", "--path", path, DATABASE_URL=NOWHERE, STRIPE_WEBHOOK_SECRET=SECRET)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert only_line(result.stderr).startswith("--path: give a path such as /stripe/events")
+
+
+@pytest.mark.parametrize(
+    ("since", "says"), [("31d", "keeps events for 30 days"), ("2026-11-20", "in which time zone?")]
+)
+def test_a_time_that_stripe_does_not_go_back_to_is_one_line_and_2(since: str, says: str) -> None:
+    result = command("catch-up", "--since", since, DATABASE_URL=NOWHERE, STRIPE_API_KEY=TEST_KEY)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    line = only_line(result.stderr)
+    assert line.startswith("--since: ")
+    assert says in line
 
 
 def test_every_bad_setting_has_a_line_of_its_own() -> None:
@@ -135,17 +179,24 @@ def test_a_call_may_not_outlast_its_lease() -> None:
     assert "SELLER_TRANSFERS_CALL_DEADLINE_SECONDS" in only_line(result.stderr)
 
 
-@pytest.mark.parametrize("name", ["migrate", "status"])
+@pytest.mark.parametrize("name", ["migrate", "status", "webhook"])
 def test_what_does_not_call_stripe_does_not_ask_for_its_key(name: str) -> None:
-    result = command(name, DATABASE_URL=NOWHERE, STRIPE_API_KEY="nonsense")
+    result = command(name, DATABASE_URL=NOWHERE, STRIPE_API_KEY="nonsense", STRIPE_WEBHOOK_SECRET=SECRET)
 
     assert result.exit_code == 3
 
 
-@pytest.mark.parametrize("name", ["migrate", "status", "run"])
+@pytest.mark.parametrize("name", ["migrate", "status", "catch-up --since 1h"])
+def test_only_the_webhook_asks_for_its_secret(name: str) -> None:
+    result = command(*name.split(), DATABASE_URL=NOWHERE, STRIPE_API_KEY=TEST_KEY, STRIPE_WEBHOOK_SECRET="nonsense")
+
+    assert result.exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["migrate", "status", "run", "webhook"])
 @pytest.mark.parametrize("url", [NOWHERE, f"host=/nowhere user=app password={DATABASE_PASSWORD} dbname=shop"])
 def test_a_database_that_cannot_be_reached_is_one_line_and_3(name: str, url: str) -> None:
-    result = process(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY)
+    result = process(name, DATABASE_URL=url, STRIPE_API_KEY=TEST_KEY, STRIPE_WEBHOOK_SECRET=SECRET)
 
     assert (result.returncode, result.stdout) == (3, "")
     assert only_line(result.stderr).startswith("the database cannot be reached: ")
@@ -163,6 +214,8 @@ def test_an_unmigrated_database_is_4_and_says_what_to_run(empty_dsn: str) -> Non
     for result in (
         command("status", DATABASE_URL=empty_dsn),
         process("run", DATABASE_URL=empty_dsn, STRIPE_API_KEY=TEST_KEY),
+        command("webhook", DATABASE_URL=empty_dsn, STRIPE_WEBHOOK_SECRET=SECRET),
+        command("catch-up", "--since", "1h", DATABASE_URL=empty_dsn, STRIPE_API_KEY=TEST_KEY),
     ):
         code = result.exit_code if isinstance(result, Result) else result.returncode
         assert (code, result.stdout) == (4, "")
@@ -242,6 +295,37 @@ def test_a_stripe_that_cannot_be_reached_is_waited_for_and_the_wait_can_be_stopp
     said = [json.loads(line) for line in log_file.read_text().splitlines()]
     assert [entry["event"] for entry in said] == ["cannot register; trying again until it works", "stopped"]
     assert said[0]["reason"].startswith("Stripe gives no answer: ")
+
+
+@pytest.mark.parametrize(
+    ("host", "says"), [("127.0.0.1", "Address already in use"), ("192.0.2.1", "Cannot assign requested address")]
+)
+def test_an_address_that_cannot_be_listened_on_is_one_line_and_2(dsn: str, host: str, says: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = process(
+            "webhook",
+            DATABASE_URL=dsn,
+            STRIPE_WEBHOOK_SECRET=SECRET,
+            SELLER_TRANSFERS_WEBHOOK_HOST=host,
+            SELLER_TRANSFERS_WEBHOOK_PORT=str(port),
+        )
+
+    assert (result.returncode, result.stdout) == (2, "")
+    assert only_line(result.stderr).lower().startswith(f"cannot listen on {host}, port {port}: ")
+    assert says.lower() in result.stderr.lower()
+
+
+def test_a_stripe_that_cannot_be_reached_ends_a_catch_up_with_1(dsn: str) -> None:
+    result = command(
+        *("catch-up", "--since", "1h"),
+        DATABASE_URL=dsn,
+        STRIPE_API_KEY=TEST_KEY,
+        SELLER_TRANSFERS_STRIPE_API_BASE="http://127.0.0.1:1",
+    )
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert only_line(result.stderr).startswith("Stripe gives no answer: ")
 
 
 def test_migrate_brings_an_empty_database_up_and_doing_it_again_changes_nothing(empty_dsn: str) -> None:

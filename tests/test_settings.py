@@ -14,10 +14,10 @@ def own(**settings: str) -> dict[str, str]:
     return {f"SELLER_TRANSFERS_{name}": text for name, text in settings.items()}
 
 
-def complaints(environ: dict[str, str], *, need_stripe: bool = True) -> list[str]:
+def complaints(environ: dict[str, str], *, need_stripe: bool = True, need_webhook: bool = False) -> list[str]:
     """Give the lines about a bad environment; none of them may hold a secret."""
     with pytest.raises(BadSettings) as caught:
-        load_settings(environ, need_stripe=need_stripe)
+        load_settings(environ, need_stripe=need_stripe, need_webhook=need_webhook)
     text = str(caught.value)
     assert "s3cret" not in text
     assert "51Secret" not in text
@@ -46,6 +46,10 @@ def test_every_setting_can_be_set() -> None:
             CALL_DEADLINE_SECONDS="0.3",
             POLL_SECONDS="0.5",
             WORKER="blue-7",
+            WEBHOOK_HOST="0.0.0.0",
+            WEBHOOK_PORT="0",
+            WEBHOOK_BODY_LIMIT="2048",
+            WEBHOOK_CONNECTIONS="2",
             LOG_LEVEL="DEBUG",
             LOG_FORMAT="json",
         ),
@@ -55,7 +59,54 @@ def test_every_setting_can_be_set() -> None:
     assert settings.stripe_api_base == "http://127.0.0.1:4242"
     assert (settings.slots, settings.lease_seconds, settings.call_deadline_seconds) == (200, 2, 0.3)
     assert (settings.poll_seconds, settings.worker) == (0.5, "blue-7")
+    assert (settings.webhook_host, settings.webhook_port) == ("0.0.0.0", 0)
+    assert (settings.webhook_body_limit, settings.webhook_connections) == (2048, 2)
     assert (settings.log_level, settings.log_format) == ("debug", "json")
+
+
+def test_the_webhook_needs_its_secret_and_has_a_default_for_the_rest() -> None:
+    environ = {"DATABASE_URL": "dbname=shop", "STRIPE_WEBHOOK_SECRET": "whsec_51Secret"}
+
+    settings = load_settings(environ, need_stripe=False, need_webhook=True)
+
+    assert settings.webhook_secrets() == ["whsec_51Secret"]
+    assert (settings.webhook_host, settings.webhook_port) == ("127.0.0.1", 8790)
+    assert (settings.webhook_body_limit, settings.webhook_connections) == (1_048_576, 8)
+    (line,) = complaints({"DATABASE_URL": "dbname=shop"}, need_stripe=False, need_webhook=True)
+    assert line.startswith("STRIPE_WEBHOOK_SECRET: it is not set. Set it to the endpoint's signing secret, whsec_…")
+
+
+def test_while_a_webhook_secret_is_rolled_there_are_several_and_none_is_shown() -> None:
+    environ = GOOD | {"STRIPE_WEBHOOK_SECRET": " whsec_51SecretOld , whsec_51SecretNew+/= "}
+
+    settings = load_settings(environ, need_stripe=True, need_webhook=True)
+
+    assert settings.webhook_secrets() == ["whsec_51SecretOld", "whsec_51SecretNew+/="]
+    assert settings.secrets() == ["sk_test_51Secret", "s3cret", "whsec_51SecretOld", "whsec_51SecretNew+/="]
+    for shown in (repr(settings), str(settings), settings.model_dump_json()):
+        assert "51Secret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("secrets", "problem"),
+    [
+        ("51Secret", "does not look like a webhook secret"),
+        ("sk_test_51Secret", "does not look like a webhook secret"),
+        ("whsec_", "does not look like a webhook secret"),
+        ("whsec_51Secret;whsec_51Secret", "does not look like a webhook secret"),
+        ("whsec_51Secret whsec_51Secret", "does not look like a webhook secret"),
+        ("whsec_51Secret,", "does not look like a webhook secret"),
+        (",", "does not look like a webhook secret"),
+        (",".join(["whsec_51Secret"] * 6), "has more than 5 secrets in it"),
+    ],
+)
+def test_what_is_no_webhook_secret_is_refused_where_it_is_needed(secrets: str, problem: str) -> None:
+    environ = GOOD | {"STRIPE_WEBHOOK_SECRET": secrets}
+
+    (line,) = complaints(environ, need_webhook=True)
+
+    assert line.startswith(f"STRIPE_WEBHOOK_SECRET: it {problem}")
+    assert load_settings(environ, need_stripe=True).webhook_secrets() == []
 
 
 def test_settings_show_no_secret_and_cannot_be_changed() -> None:
@@ -219,6 +270,14 @@ def test_no_trick_makes_a_base_pass_for_this_machine(base: str) -> None:
         ("CALL_DEADLINE_SECONDS", "nan"),
         ("POLL_SECONDS", "0"),
         ("POLL_SECONDS", "301"),
+        ("WEBHOOK_HOST", "two words"),
+        ("WEBHOOK_HOST", "http://127.0.0.1"),
+        ("WEBHOOK_PORT", "-1"),
+        ("WEBHOOK_PORT", "65536"),
+        ("WEBHOOK_BODY_LIMIT", "1023"),
+        ("WEBHOOK_BODY_LIMIT", "16777217"),
+        ("WEBHOOK_CONNECTIONS", "0"),
+        ("WEBHOOK_CONNECTIONS", "65"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
         ("WORKER", "a\x1b[2Jb"),
