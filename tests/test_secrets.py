@@ -20,8 +20,10 @@ from runner.cli import main
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import SimulatorClient
 from tests.support.databases import Database, rows, value
+from tests.support.inbox import inbox_that_runs, install_stand_in
 from tests.support.orders import open_rows, pay_sellers, refund, refunded, set_delays
 from tests.support.runners import REPOSITORY, Runner, runners, wait_until
+from tests.support.webhooks import encoded, endpoint, event, signature
 from tests.support.yoyo import schema_and_rows_of
 
 KEY = "sk_test_51PgafTB7WZ01zgkWbR3uX8vQ9mN2kL5jH7gF4dS6aP1oI0uY3tR5eW8qZ2xC4vB6nM9"
@@ -161,10 +163,12 @@ def output_of_process(program: list[str], **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["migrate", "status", "run", "demo --orders 0"])
+@pytest.mark.parametrize("name", ["migrate", "status", "run", "demo --orders 0", "webhook", "catch-up --since 1h"])
 @pytest.mark.parametrize(
     "environment",
     [
+        {"STRIPE_WEBHOOK_SECRET": f"{WEBHOOK_SECRET} {WEBHOOK_SECRET}"},
+        {"STRIPE_WEBHOOK_SECRET": KEY},
         {"DATABASE_URL": f"postgresql://app:{PASSWORD}@db/shop"},
         {"DATABASE_URL": f"host=127.0.0.1 port=1 password='{PASSWORD}'"},
         {"DATABASE_URL": f"host=127.0.0.1 port=1 passwort='{PASSWORD}'"},
@@ -179,12 +183,40 @@ def output_of_process(program: list[str], **environment: str) -> str:
     ],
 )
 def test_a_bad_setting_is_told_without_the_secret_in_it(name: str, environment: dict[str, str]) -> None:
-    given = {"DATABASE_URL": "host=127.0.0.1 port=1", "STRIPE_API_KEY": KEY, **environment}
+    secrets = {"STRIPE_API_KEY": KEY, "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET}
+    given = {"DATABASE_URL": "host=127.0.0.1 port=1", **secrets, **environment}
 
     said = output_of(name.split(), **given)
 
     assert said
     assert leaks(said) == []
+
+
+def test_the_webhook_leaves_no_secret_anywhere_whatever_is_delivered(
+    db: Database, dsn: str, embedded_postgres: EmbeddedPostgres, tmp_path: Path
+) -> None:
+    install_stand_in(db)
+    raises = "raise exception '%', (p_event -> 'data' -> 'object' ->> 'note') using errcode = '22023';"
+    notes = {name: words for name, words in QUOTES.items() if name in ("webhook", "whole", "bearer")}
+    notes["known"] = f"{WEBHOOK_SECRET} {KEY}"
+
+    with endpoint(with_password(dsn), tmp_path, secrets=WEBHOOK_SECRET, log_level="debug") as at:
+        answers = []
+        for name, words in notes.items():
+            body = encoded(event(f"evt_{name}", data={"object": {"note": words, words[:40]: name}}))
+            answers += [at.deliver(body, signature(body, WEBHOOK_SECRET)), at.deliver(body, f"t=1,v1={WEBHOOK_SECRET}")]
+            with inbox_that_runs(db, raises):
+                answers.append(at.deliver(body, signature(body, WEBHOOK_SECRET)))
+        places = {"arguments": arguments_of(at.runner), "output": at.runner.log_file.read_text()}
+        places["queries"] = str(
+            rows(db, "select query, application_name from pg_stat_activity where pid <> pg_backend_pid()")
+        )
+    places["answers"] = str(answers)
+    places["dump"] = "\n".join(schema_and_rows_of(dsn))
+
+    assert [answer.status for answer in answers] == [200, 400, 400] * 4
+    assert {place: found for place, text in places.items() if (found := leaks(text))} == {}
+    assert places["dump"].count("whsec_***") >= 2
 
 
 def test_a_key_that_is_refused_at_start_is_not_repeated(dsn: str, simulator: SimulatorClient) -> None:
