@@ -18,6 +18,7 @@ from runner.account import KeyRefused, StripeUnreachable
 from runner.clean import safe_text
 from runner.database import Database, DatabaseUnavailable, IngestedEvent, SchemaUnusable
 from runner.event import NotAnEvent, read_event
+from runner.inbox import ingest
 
 KEPT_BY_STRIPE = timedelta(days=30)
 # Somebody who asks for thirty days has thought for a moment.
@@ -138,7 +139,7 @@ async def _ingest(database: Database, answer: Mapping[str, object], done: Caught
     """Store one event; one that cannot be taken holds up no other."""
     done.read += 1
     try:
-        ingested = await database.ingest_stripe_event(read_event(dict(answer)), None)
+        ingested = await ingest(database, read_event(dict(answer)), None)
     except NotAnEvent as flaw:
         done.refused.append(safe_text(f"{answer.get('id')}: {flaw}", 300))
     except psycopg.Error as error:

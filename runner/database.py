@@ -38,6 +38,10 @@ class DatabaseUnavailable(Exception):
     """The database cannot be reached, or cannot do it now; the call may succeed later. The text has no password."""
 
 
+class Conflicted(DatabaseUnavailable):
+    """Another transaction was in the way; the same call may do at once."""
+
+
 class RowsLocked(DatabaseUnavailable):
     """Another transaction has held a row for too long; the others need not wait for it."""
 
@@ -381,6 +385,8 @@ class Database:
                     await self.close()
                 if isinstance(error, psycopg.errors.LockNotAvailable):
                     raise RowsLocked(_first_line(error)) from error
+                if isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected):
+                    raise Conflicted(_first_line(error)) from error
                 if _may_pass(error):
                     await self.close()
                     raise DatabaseUnavailable(_first_line(error)) from error

@@ -16,7 +16,7 @@ Event = dict[str, Any]
 # Stripe nests a dozen levels at most, in an event with everything expanded.
 DEPTH_LIMIT = 50
 
-_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
+_ID = re.compile(r"evt_[A-Za-z0-9_]{1,250}")
 _TYPE = re.compile(r"[A-Za-z0-9_.]{1,255}")
 _BIGINT = 2**63
 

@@ -1,8 +1,9 @@
 """The way of events into the database: a few connections that take turns, and a bound on who may wait for one."""
 
 import asyncio
+from contextlib import suppress
 
-from runner.database import Database, DatabaseUnavailable, IngestedEvent
+from runner.database import Conflicted, Database, DatabaseUnavailable, IngestedEvent
 from runner.event import Event
 
 # Together less than the ten seconds after which a sender may have given up: it is to hear of it.
@@ -10,10 +11,19 @@ WAIT_SECONDS = 3.0
 STATEMENT_SECONDS = 6.0
 # A queue that is not bounded answers everybody too late.
 _WAITING_PER_CONNECTION = 16
+_TRIES = 3
 
 
 class InboxFull(DatabaseUnavailable):
     """More events come in than the database takes; this one may come again later."""
+
+
+async def ingest(database: Database, event: Event, raw_sha256: str | None) -> IngestedEvent:
+    """Give what became of the event; tried again at once where two events were in each other's way."""
+    for _ in range(_TRIES - 1):
+        with suppress(Conflicted):
+            return await database.ingest_stripe_event(event, raw_sha256)
+    return await database.ingest_stripe_event(event, raw_sha256)
 
 
 class Inbox:
@@ -38,7 +48,7 @@ class Inbox:
         """
         database = await self._turn()
         try:
-            return await database.ingest_stripe_event(event, raw_sha256)
+            return await ingest(database, event, raw_sha256)
         finally:
             self._idle.put_nowait(database)
 

@@ -79,8 +79,8 @@ class Settings(BaseModel):
     webhook_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=8790, description="the port to listen on, 1 to 65535, or 0 for any that is free"
     )
-    webhook_body_limit: Annotated[int, Field(ge=1 << 10, le=1 << 24)] = Field(
-        default=1 << 20, description="the bytes that a delivery may have, 1024 to 16777216"
+    webhook_body_limit: Annotated[int, Field(ge=1 << 10, le=1 << 20)] = Field(
+        default=1 << 20, description="the bytes that a delivery may have, 1024 to 1048576"
     )
     webhook_connections: Annotated[int, Field(ge=1, le=64)] = Field(
         default=8, description="the number of events stored at once, 1 to 64, a database connection each"

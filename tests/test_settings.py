@@ -275,7 +275,7 @@ def test_no_trick_makes_a_base_pass_for_this_machine(base: str) -> None:
         ("WEBHOOK_PORT", "-1"),
         ("WEBHOOK_PORT", "65536"),
         ("WEBHOOK_BODY_LIMIT", "1023"),
-        ("WEBHOOK_BODY_LIMIT", "16777217"),
+        ("WEBHOOK_BODY_LIMIT", "1048577"),
         ("WEBHOOK_CONNECTIONS", "0"),
         ("WEBHOOK_CONNECTIONS", "65"),
         ("LOG_LEVEL", "loud"),

@@ -314,7 +314,8 @@ DEEP = DEPTH_LIMIT - 2  # within data.object of an event
         (encoded({**event("x"), "id": 7}), "usable id"),
         (encoded(event("evt odd")), "usable id"),
         (encoded(event("evt_odd\n")), "usable id"),
-        (encoded(event("e" * 256)), "usable id"),
+        (encoded(event("evt_" + "e" * 251)), "usable id"),
+        (encoded(event("cus_odd")), "usable id"),
         (encoded(event("evt_odd", event_type="")), "usable type"),
         (encoded(event("evt_odd", type=None)), "usable type"),
         (encoded(event("evt_odd", event_type="a b")), "usable type"),
@@ -468,6 +469,20 @@ def test_what_may_pass_means_come_again_and_what_will_not_is_said(
 
     assert_refused(answer, status)
     assert "evt_quoted" not in answer.text
+
+
+def test_events_that_are_in_each_others_way_are_tried_again_at_once(at: Endpoint, inbox: Database) -> None:
+    # A sequence counts on when a transaction is rolled back.
+    inbox.execute("create sequence tries")
+    fails_twice = f"""
+        if nextval('public.tries') < 3 then
+          raise exception using errcode = '40P01';
+        end if;
+        {comes_to("acted")}
+    """
+
+    with inbox_that_runs(inbox, fails_twice):
+        assert at.deliver_event("evt_conflicts").result == "acted"
 
 
 def test_a_statement_that_takes_too_long_is_stopped_and_means_come_again(

@@ -12,7 +12,7 @@ from tests.support.databases import Database, rows, value
 # Stores an event once. Does nothing about any.
 STAND_IN = """
 create table marketplace.stripe_events (
-  event_id text primary key, type text not null, event jsonb not null, raw_sha256 text, result text not null
+  event_id text primary key, type text not null, payload jsonb not null, raw_sha256 text, result text not null
 );
 create type marketplace.ingested_event as (event_id text, type text, result text, detail text);
 create or replace function marketplace.acted_event_types() returns setof text language sql as $$
@@ -76,6 +76,6 @@ def stored(db: Database) -> list[str]:
 def stored_event(db: Database, event_id: str) -> dict[str, object]:
     """An event as it is in the inbox."""
     event: dict[str, object] = value(
-        db, "select event from marketplace.stripe_events where event_id = %(event_id)s", event_id=event_id
+        db, "select payload from marketplace.stripe_events where event_id = %(event_id)s", event_id=event_id
     )
     return event
