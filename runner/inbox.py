@@ -10,7 +10,7 @@ from runner.event import Event
 WAIT_SECONDS = 3.0
 STATEMENT_SECONDS = 6.0
 # A queue that is not bounded answers everybody too late.
-_WAITING_PER_CONNECTION = 16
+_WAITING_PER_CONNECTION = 64
 _TRIES = 3
 
 

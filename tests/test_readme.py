@@ -143,10 +143,12 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     listed = dict(re.findall(r"^\| `([A-Z_]+)` \| .* \| (.*?) ?\|$", TEXT, re.MULTILINE))
     fields = Settings.model_fields
     names = {
-        ("" if name in ("database_url", "stripe_api_key") else "SELLER_TRANSFERS_") + name.upper(): name
+        ("" if name in ("database_url", "stripe_api_key", "stripe_webhook_secret") else "SELLER_TRANSFERS_")
+        + name.upper(): name
         for name in fields
     }
     assert set(listed) == set(names)
-    for variable in ("SLOTS", "LEASE_SECONDS", "CALL_DEADLINE_SECONDS", "POLL_SECONDS", "LOG_LEVEL"):
+    webhook = ("WEBHOOK_HOST", "WEBHOOK_PORT", "WEBHOOK_BODY_LIMIT", "WEBHOOK_CONNECTIONS")
+    for variable in ("SLOTS", "LEASE_SECONDS", "CALL_DEADLINE_SECONDS", "POLL_SECONDS", "LOG_LEVEL", *webhook):
         default = fields[variable.lower()].default
         assert listed[f"SELLER_TRANSFERS_{variable}"].strip("`") == str(default)

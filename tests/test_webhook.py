@@ -16,6 +16,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 
 from runner.event import DEPTH_LIMIT
 from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
+from tests.support.forgeries import KINDS, deliver_all
 from tests.support.inbox import comes_to, inbox_that_runs, install_stand_in, stored, stored_event
 from tests.support.runners import wait_until
 from tests.support.webhooks import (
@@ -411,6 +412,19 @@ def test_elsewhere_there_is_nothing(at: Endpoint) -> None:
         assert at.request("POST", path, body, Stripe_Signature=signature(body)).status == 404
 
 
+def test_of_hundreds_of_deliveries_good_bad_and_forged_exactly_the_good_are_in_the_database(
+    at: Endpoint, inbox: Database
+) -> None:
+    before = stored(inbox)
+
+    outcome = deliver_all(at.port, 600, seed=1, secret=SECRET)
+
+    assert outcome.surprises == []
+    assert {kind for kind, count in outcome.kinds.items() if count >= 10} == set(KINDS)
+    assert sorted(set(stored(inbox)) - set(before)) == outcome.good
+    assert len(stored(inbox)) == len(before) + len(outcome.good)
+
+
 # Not before it is committed, and whatever the database does.
 
 
@@ -540,6 +554,7 @@ def test_with_no_connection_free_in_time_the_answer_is_come_again(
 def test_no_more_than_so_many_wait_for_a_connection(
     inbox: Database, inbox_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("runner.inbox._WAITING_PER_CONNECTION", 16)
     monkeypatch.setattr("runner.inbox.WAIT_SECONDS", 30.0)
     monkeypatch.setattr("runner.inbox.STATEMENT_SECONDS", 30.0)
 
