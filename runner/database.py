@@ -176,6 +176,19 @@ class IngestedEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptEvent:
+    """An event that could not be acted on yet: why, and what a person may type to help."""
+
+    event_id: str
+    type: str
+    order_id: str | None
+    kept_since: datetime
+    attempts: int
+    detail: str | None
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
 class _EventType:
     event_type: str
 
@@ -315,6 +328,10 @@ class Database:
     async def retry_events(self, limit: int) -> list[IngestedEvent]:
         """Act on up to `limit` events that were kept, those that were tried longest ago first."""
         return await self._call(IngestedEvent, "SELECT * FROM marketplace.retry_events(p_limit => %s)", (limit,))
+
+    async def read_kept_events(self) -> list[KeptEvent]:
+        """The events that are kept, those first that came first."""
+        return await self._call(KeptEvent, "SELECT * FROM marketplace.read_kept_events()", ())
 
     async def acted_event_types(self) -> list[str]:
         """The types of event that something is done about."""

@@ -14,6 +14,7 @@ import pytest
 from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
+import runner.database
 from runner.event import DEPTH_LIMIT
 from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
 from tests.support.forgeries import KINDS, deliver_all
@@ -654,6 +655,18 @@ def test_every_delivery_is_one_line_without_its_content_its_signature_or_a_secre
         assert private not in said
     assert not re.search(r"[0-9a-f]{64}", said)
     assert "Traceback" not in said
+
+
+async def test_a_kept_event_is_read_with_what_stands_in_its_way(db: Database, dsn: str) -> None:
+    install_stand_in(db)
+    database = runner.database.Database(dsn, "test")
+    kept = event("evt_kept", event_type="refund.updated", data={"object": {"id": "re_1", "object": "refund"}})
+    try:
+        ingested = await database.ingest_stripe_event(kept, None)
+        found = await database.read_kept_events()
+    finally:
+        await database.close()
+    assert [each.event_id for each in found] == (["evt_kept"] if ingested.result == "kept" else [])
 
 
 def test_kept_events_are_tried_again_from_the_start_on(db: Database, dsn: str, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Ten thousand deliveries, good, repeated, cut, forged, stale and malformed: exactly the good must be stored.
 
-`python -m tests.benchmarks.forged_deliveries`; SEED=… for others, COUNT=… for more. Exit code 1 if it is otherwise. The suite
-sends 600 of the same (tests/test_webhook.py).
+`python -m tests.benchmarks.forged_deliveries`; SEED=… for others, COUNT=… for more. Exit code 1 if it is otherwise.
+The suite sends 600 of the same (tests/test_webhook.py).
 """
 
 import os

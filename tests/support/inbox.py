@@ -35,6 +35,13 @@ create or replace function marketplace.retry_events(p_limit integer default 100)
 returns setof marketplace.ingested_event language sql as $$
   select event_id, type, result, null::text from marketplace.stripe_events where result = 'kept' limit p_limit
 $$;
+create or replace function marketplace.read_kept_events()
+returns table (
+  event_id text, type text, order_id text, kept_since timestamptz, attempts integer, detail text, next_step text
+) language sql as $$
+  select event_id, type, null, now(), 1, null, 'select * from marketplace.retry_events();'
+  from marketplace.stripe_events where result = 'kept'
+$$;
 """
 
 
