@@ -156,10 +156,12 @@ async def _ingest(database: Database, answer: Mapping[str, object], done: Caught
 
 def show(done: CaughtUp) -> bool:
     """Print what came of it; True if nothing is left to do."""
+    # One that was there and kept is tried again when it comes again, and is told as a new one is.
     known = done.results["already_known"]
     new = done.results.total() - known
     words = ", ".join(f"{done.results[result]} {result}" for result in ("acted", "ignored", "kept"))
-    click.echo(f"events since {_iso(done.since)}: {done.read} read, {new} new ({words}), {known} already known")
+    totals = f"{done.read} read, {new} new or tried again ({words}), {known} already known"
+    click.echo(f"events since {_iso(done.since)}: {totals}")
     for event in done.kept[:_SHOWN]:
         click.echo(f"kept {event.event_id} ({event.type}): {safe_text(event.detail or 'no reason given', 300)}")
     for words in done.refused[:_SHOWN]:
