@@ -29,6 +29,7 @@ begin
       p_amount, p_currency, p_source_charge, null);
     perform pg_notify('seller_transfers_due', '');
   end if;
+  perform marketplace._retry_events_of_order(p_order_id);
   return query select t.* from marketplace.seller_transfers as t where t.id = v_id;
 end
 $$;
@@ -73,6 +74,7 @@ begin
     v_id := v_known.id;
     perform marketplace._complete_known(v_known, p_stripe_transfer_id);
   end if;
+  perform marketplace._retry_events_of_order(p_order_id);
   return query select t.* from marketplace.seller_transfers as t where t.id = v_id;
 end
 $$;

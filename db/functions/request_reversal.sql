@@ -125,6 +125,10 @@ declare
 begin
   select * into strict v_known from marketplace.reversal_requests as r
   where r.reversal_request_id = p_reversal_request_id;
+  if v_known.asked_by = 'events' and v_known.order_id = p_order_id then
+    -- Stripe's event came first and has asked for this refund or dispute: its share stands.
+    return;
+  end if;
   if not v_known.is_whole and v_known.asked_amount is null then
     select jsonb_object_agg(l.transfer_key, l.asked) into v_asked
     from marketplace.reversal_request_lines as l where l.reversal_request_id = p_reversal_request_id;
@@ -144,4 +148,4 @@ end
 $$;
 
 comment on function marketplace._require_same_request(text, text, text, bigint, jsonb) is
-  'Raises ST003 if the request is known with another order, reason, amount or allocation.';
+  'Raises ST003 if the request is known with another order, reason, amount or allocation; of one that events asked for, with another order.';

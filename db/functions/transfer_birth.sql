@@ -1,18 +1,5 @@
 -- How a transfer's row is checked, found again and born: shared by create_transfer and record_completed_transfer.
 
-create or replace function marketplace._lock_order(p_order_id text)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  perform pg_advisory_xact_lock(hashtextextended('seller-transfers order ' || p_order_id, 0));
-end
-$$;
-
-comment on function marketplace._lock_order(text) is
-  'Waits for the order''s lock and holds it to the end of the transaction. Taken before any row of the order.';
-
 create or replace function marketplace._require_transfer(
   p_transfer_key text, p_order_id text, p_seller_id text, p_destination_account text,
   p_amount bigint, p_currency text, p_source_charge text, p_charge_amount bigint
@@ -46,32 +33,6 @@ $$;
 
 comment on function marketplace._require_transfer(text, text, text, text, bigint, text, text, bigint) is
   'Raises 22004 or 22023 for the first argument of a transfer that cannot be meant.';
-
-create or replace function marketplace._note_charge(p_charge_id text, p_amount bigint)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_amount bigint;
-begin
-  if p_amount is null then
-    return;
-  end if;
-  insert into marketplace.charges (charge_id, amount) values (p_charge_id, p_amount)
-  on conflict on constraint pk_charges do nothing;
-  select c.amount into v_amount from marketplace.charges as c where c.charge_id = p_charge_id;
-  if v_amount <> p_amount then
-    raise exception 'charge % is known with amount %, not %', p_charge_id, v_amount, p_amount
-      using errcode = 'ST003',
-            hint = 'Pass the amount the buyer was charged, in minor units of the charge''s currency, each time the same.',
-            schema = 'marketplace', table = 'charges', column = 'amount';
-  end if;
-end
-$$;
-
-comment on function marketplace._note_charge(text, bigint) is
-  'Remembers what a charge amounts to; raises ST003 if it is known with another amount.';
 
 create or replace function marketplace._known_transfer(
   p_transfer_key text, p_order_id text, p_seller_id text, p_destination_account text,

@@ -1,0 +1,133 @@
+-- What follows from a refund or a dispute: the sellers' share is asked for, or what was asked is withdrawn.
+
+create or replace function marketplace._act_on_refund(p_event marketplace.stripe_events)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_refund marketplace.stripe_refunds;
+  v_charge_id text;
+begin
+  select * into strict v_refund from marketplace.stripe_refunds as r where r.refund_id = p_event.object_id;
+  v_charge_id := marketplace._charge_of(v_refund.charge_id, v_refund.payment_intent);
+  if v_refund.status in ('canceled', 'failed') then
+    perform marketplace._withdraw_cause(v_refund.refund_id, format('refund %s %s', v_refund.refund_id,
+      case v_refund.status when 'failed' then 'failed' else 'was canceled' end));
+    perform marketplace._settle_what_stands(v_charge_id);
+    return format('refund %s is %s: what was asked for it is withdrawn', v_refund.refund_id, v_refund.status);
+  elsif v_refund.status <> 'succeeded' then
+    return format('refund %s is %s: nothing is asked before it succeeds', v_refund.refund_id, v_refund.status);
+  elsif v_refund.decided_by = 'app' then
+    perform marketplace._settle_what_stands(v_charge_id);
+    return format('refund %s succeeded: refunds_by is app, so the app asks', v_refund.refund_id);
+  end if;
+  perform marketplace._settle_charge(v_charge_id, v_refund.payment_intent);
+  return format('refund %s succeeded: %s', v_refund.refund_id, marketplace._asked_in_words(v_refund.refund_id));
+end
+$$;
+
+comment on function marketplace._act_on_refund(marketplace.stripe_events) is
+  'Asks for the sellers'' share of a refund that succeeded, if events are to; withdraws what was asked for one that failed. Raises ST010 for what has to wait.';
+
+create or replace function marketplace._act_on_dispute(p_event marketplace.stripe_events)
+returns text
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_dispute marketplace.stripe_disputes;
+  v_charge_id text;
+begin
+  select * into strict v_dispute from marketplace.stripe_disputes as d where d.dispute_id = p_event.object_id;
+  v_charge_id := marketplace._charge_of(v_dispute.charge_id, v_dispute.payment_intent);
+  if v_dispute.funds_reinstated or v_dispute.status = 'won' then
+    perform marketplace._withdraw_cause(v_dispute.dispute_id, format('dispute %s %s', v_dispute.dispute_id,
+      case when v_dispute.status = 'won' then 'was won' else 'was decided: its funds were reinstated' end));
+    perform marketplace._settle_what_stands(v_charge_id);
+    return format('dispute %s is over: what was asked for it is withdrawn', v_dispute.dispute_id);
+  elsif not v_dispute.funds_withdrawn then
+    return format('dispute %s is %s: nothing is asked before its funds are withdrawn',
+      v_dispute.dispute_id, v_dispute.status);
+  end if;
+  perform marketplace._settle_charge(v_charge_id, v_dispute.payment_intent);
+  return format('the funds of dispute %s were withdrawn: %s',
+    v_dispute.dispute_id, marketplace._asked_in_words(v_dispute.dispute_id));
+end
+$$;
+
+comment on function marketplace._act_on_dispute(marketplace.stripe_events) is
+  'Asks for the sellers'' share of a dispute whose funds were withdrawn; withdraws that of one that was won or whose funds came back. Raises ST010 for what has to wait.';
+
+create or replace function marketplace._withdraw_cause(p_cause_id text, p_reason text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_request_id text;
+begin
+  -- The refund's own id also where nothing was asked: a request of the app's that is still to come is withdrawn too.
+  for v_request_id in
+    select p_cause_id
+    union
+    select r.reversal_request_id from marketplace.reversal_requests as r where r.asked_for = p_cause_id
+    order by 1
+  loop
+    if not exists (
+      select from marketplace.reversal_requests as r
+      where r.reversal_request_id = v_request_id and r.withdrawn_at is not null
+    ) then
+      perform marketplace.withdraw_reversal_request(v_request_id, p_reason);
+    end if;
+  end loop;
+end
+$$;
+
+comment on function marketplace._withdraw_cause(text, text) is
+  'Withdraws every request for a refund or dispute, by whomever, and the one to come.';
+
+create or replace function marketplace._settle_what_stands(p_charge_id text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What cannot be asked yet has an event of its own that waits for it, and does not hold this one up.
+  perform marketplace._settle_charge(p_charge_id, null);
+exception
+  when sqlstate 'ST010' then
+    null;
+end
+$$;
+
+comment on function marketplace._settle_what_stands(text) is 'As _settle_charge, where nothing has to be asked now.';
+
+create or replace function marketplace._asked_in_words(p_cause_id text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_words text;
+begin
+  select string_agg(format('%s %s of %s', l.asked, t.currency, coalesce(t.transfer_key, 'transfer ' || t.id)), ', '
+    order by l.reversal_request_id, l.transfer_id)
+  into v_words
+  from marketplace.reversal_requests as r
+  inner join marketplace.reversal_request_lines as l on l.reversal_request_id = r.reversal_request_id
+  inner join marketplace.seller_transfers as t on t.id = l.transfer_id
+  where r.asked_for = p_cause_id and r.withdrawn_at is null;
+  return case
+    when v_words is not null then 'asked for ' || left(v_words, 800)
+    when exists (
+      select from marketplace.reversal_requests as r
+      where r.reversal_request_id = p_cause_id and r.asked_by = 'app' and r.withdrawn_at is null
+    ) then 'the app has asked for it'
+    else 'there is nothing more to ask for'
+  end;
+end
+$$;
+
+comment on function marketplace._asked_in_words(text) is 'What events have asked for a refund or dispute, in words.';

@@ -1,0 +1,41 @@
+-- What an event may move, for the locks that are taken before it is touched; see order_lock.sql.
+
+create or replace function marketplace._orders_to_lock(p_event marketplace.stripe_events)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_object jsonb := p_event.payload -> 'data' -> 'object';
+begin
+  return marketplace._sorted(
+    marketplace._orders_of_charge(marketplace._charge_of(p_event.charge_id, p_event.payment_intent))
+    || marketplace._read_text(v_object -> 'transfer_group', 255)
+    || marketplace._read_text(v_object -> 'metadata' -> 'order_id', 255)
+    || array(
+      select r.order_id from marketplace.reversal_requests as r where r.reversal_request_id = p_event.object_id)
+    || array(
+      select r.order_id from marketplace.reversal_requests as r where r.asked_for = p_event.object_id)
+    || array(
+      select t.order_id from marketplace.seller_transfers as t where t.stripe_transfer_id = p_event.object_id));
+end
+$$;
+
+comment on function marketplace._orders_to_lock(marketplace.stripe_events) is
+  'Every order whose money the event may move, sorted; also what may only look like an order.';
+
+create or replace function marketplace._payments_of_event(p_event marketplace.stripe_events)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array[
+    p_event.charge_id, p_event.payment_intent, marketplace._charge_of(p_event.charge_id, p_event.payment_intent)];
+end
+$$;
+
+comment on function marketplace._payments_of_event(marketplace.stripe_events) is
+  'The charge and the payment intent of an event, for their locks.';

@@ -1,0 +1,98 @@
+-- The inbox: what Stripe delivers is stored once and acted on, in any order, any number of times.
+--
+-- Stripe delivers at least once, unordered, and gives up after three days; so nothing that is an event is refused. What
+-- cannot be acted on is kept with its error and tried again. Only what another try mends by itself, a deadlock or a
+-- server that stops, is an error to the caller: the endpoint answers no 2xx and Stripe delivers again.
+--
+-- Lock order: orders, payments, the event, then what it tells of and the order's rows. One event per transaction.
+
+create or replace function marketplace.ingest_stripe_event(p_event jsonb, p_raw_sha256 text default null)
+returns setof marketplace.ingested_event
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_event marketplace.stripe_events;
+  v_known marketplace.stripe_events;
+  v_orders text[];
+begin
+  perform marketplace._require_event(p_event, p_raw_sha256);
+  perform marketplace._require_read_committed();
+  v_event := marketplace._read_event(p_event, p_raw_sha256);
+  if v_event.state = 'kept' then
+    v_orders := marketplace._orders_to_lock(v_event);
+    perform marketplace._lock_payment(v_orders, marketplace._payments_of_event(v_event));
+    if not marketplace._orders_to_lock(v_event) <@ v_orders
+      and not marketplace._try_lock_orders(marketplace._orders_to_lock(v_event)) then
+      raise exception 'event %: its order has just become known, and is being changed', v_event.event_id
+        using errcode = 'serialization_failure', hint = 'Deliver the event again.';
+    end if;
+  end if;
+
+  insert into marketplace.stripe_events values (v_event.*) on conflict on constraint pk_stripe_events do nothing;
+  if not found then
+    -- Never waits for it: who has it locked is trying it.
+    select * into v_known from marketplace.stripe_events as e
+    where e.event_id = v_event.event_id and e.state = 'kept' for no key update skip locked;
+    if not found then
+      return query
+        select e.event_id, e.type, 'already_known', e.detail
+        from marketplace.stripe_events as e where e.event_id = v_event.event_id;
+      return;
+    end if;
+    v_event := v_known;
+  end if;
+  if v_event.state = 'kept' then
+    v_event := marketplace._try_event(v_event);
+    if v_event.state = 'acted' and marketplace._kind_of_event(v_event.type) = 'charge' then
+      perform marketplace._retry_events_of_charge(v_event.charge_id);
+    end if;
+  end if;
+  return next (v_event.event_id, v_event.type, v_event.state, v_event.detail)::marketplace.ingested_event;
+end
+$$;
+
+comment on function marketplace.ingest_stripe_event(jsonb, text) is
+  'Stores an event of Stripe''s once and acts on it; call it in a transaction of its own. p_event is the event, p_raw_sha256 the SHA-256 of the bytes it came in. Returns what became of it: acted, ignored, kept (with the reason; tried again by itself and by retry_events), or already_known. Raises 22004 or 22023 for what is no event; everything else is stored.';
+
+create or replace function marketplace._require_event(p_event jsonb, p_raw_sha256 text)
+returns void
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_problem text;
+begin
+  if p_event is null then
+    raise exception 'p_event is missing'
+      using errcode = 'null_value_not_allowed', hint = 'Pass the JSON body that Stripe sent.', column = 'p_event';
+  end if;
+  v_problem := case
+    when jsonb_typeof(p_event) <> 'object' or p_event -> 'object' is distinct from '"event"'::jsonb
+      then 'is no event'
+    when jsonb_typeof(p_event -> 'id') is distinct from 'string'
+      or p_event ->> 'id' !~ '^evt_[A-Za-z0-9_]{1,250}$' then 'has no id of an event'
+    when jsonb_typeof(p_event -> 'type') is distinct from 'string'
+      or btrim(p_event ->> 'type') = '' or length(p_event ->> 'type') > 255
+      or p_event ->> 'type' ~ '[[:cntrl:]]' then 'has no type'
+    when jsonb_typeof(p_event -> 'data') is distinct from 'object'
+      or jsonb_typeof(p_event -> 'data' -> 'object') is distinct from 'object' then 'has no data.object'
+    when octet_length(p_event::text) > 1048576 then 'is longer than a megabyte'
+  end;
+  if v_problem is not null then
+    raise exception 'p_event %', v_problem
+      using errcode = 'invalid_parameter_value',
+            hint = 'Pass the JSON body of a webhook, or an element of GET /v1/events, as Stripe sent it.',
+            column = 'p_event';
+  end if;
+  if p_raw_sha256 !~ '^[0-9a-f]{64}$' then
+    raise exception 'p_raw_sha256 is no SHA-256'
+      using errcode = 'invalid_parameter_value', hint = 'Pass 64 hexadecimal digits in lower case, or nothing.',
+            column = 'p_raw_sha256';
+  end if;
+end
+$$;
+
+comment on function marketplace._require_event(jsonb, text) is
+  'Raises 22004 or 22023 for what is not an event of Stripe''s.';

@@ -1,0 +1,34 @@
+-- Events that could not be acted on yet, for people.
+
+create or replace view marketplace.kept_events as
+select
+  e.event_id,
+  e.type,
+  e.order_id,
+  e.received_at as kept_since,
+  e.attempts,
+  e.detail,
+  coalesce(e.next_step, 'select * from marketplace.retry_events();') as next_step
+from marketplace.stripe_events as e
+where e.state = 'kept';
+
+comment on view marketplace.kept_events is
+  'Events of Stripe''s that could not be acted on yet: each is tried again when its order or its charge changes, and by retry_events().';
+comment on column marketplace.kept_events.event_id is 'Stripe''s event (evt_…).';
+comment on column marketplace.kept_events.type is 'Stripe''s type.';
+comment on column marketplace.kept_events.order_id is 'The order it is about; null if none is known.';
+comment on column marketplace.kept_events.kept_since is 'When it came in.';
+comment on column marketplace.kept_events.attempts is 'How often it was tried.';
+comment on column marketplace.kept_events.detail is 'What stands in the way, with its SQLSTATE.';
+comment on column marketplace.kept_events.next_step is 'What a person may type.';
+
+create or replace function marketplace.read_kept_events()
+returns setof marketplace.kept_events
+language sql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select k.* from marketplace.kept_events as k order by k.kept_since, k.event_id
+$$;
+
+comment on function marketplace.read_kept_events() is 'The view kept_events, oldest first, for programs: they call functions only.';

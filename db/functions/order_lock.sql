@@ -1,0 +1,85 @@
+-- The lock of an order: whatever creates or moves an order's money takes it first, before any row.
+--
+-- Events know a payment before they know its order, so a payment has a lock as well, taken after the orders': of an
+-- event that finds no order and a transfer that is being recorded for one, the second to come sees the first.
+
+create or replace function marketplace._lock_order(p_order_id text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('seller-transfers order ' || p_order_id, 0));
+end
+$$;
+
+comment on function marketplace._lock_order(text) is
+  'Waits for the order''s lock and holds it to the end of the transaction. Taken before any row of the order.';
+
+create or replace function marketplace._try_lock_orders(p_order_ids text[])
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_order_id text;
+begin
+  foreach v_order_id in array p_order_ids loop
+    if not pg_try_advisory_xact_lock(hashtextextended('seller-transfers order ' || v_order_id, 0)) then
+      return false;
+    end if;
+  end loop;
+  return true;
+end
+$$;
+
+comment on function marketplace._try_lock_orders(text[]) is
+  'Takes the locks of these orders without waiting; false if another session holds one of them.';
+
+create or replace function marketplace._sorted(p_texts text[])
+returns text[]
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return array(
+    select distinct t.word collate "C" from unnest(p_texts) as t (word) where t.word is not null order by 1);
+end
+$$;
+
+comment on function marketplace._sorted(text[]) is
+  'These texts, each once, in the order in which their locks are taken: the same in every database.';
+
+create or replace function marketplace._lock_payment(p_order_ids text[], p_payments text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_word text;
+begin
+  foreach v_word in array marketplace._sorted(p_order_ids) loop
+    perform marketplace._lock_order(v_word);
+  end loop;
+  foreach v_word in array marketplace._sorted(p_payments) loop
+    perform pg_advisory_xact_lock(hashtextextended('seller-transfers payment ' || v_word, 0));
+  end loop;
+end
+$$;
+
+comment on function marketplace._lock_payment(text[], text[]) is
+  'Waits for the locks of these orders, then for those of these charges and payment intents.';
+
+create or replace function marketplace._lock_rows(p_order_ids text[])
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform t.id from marketplace.seller_transfers as t
+  where t.order_id = any (p_order_ids) order by t.id for no key update;
+end
+$$;
+
+comment on function marketplace._lock_rows(text[]) is 'Locks all rows of these orders in id order; their orders are locked.';

@@ -1,0 +1,91 @@
+-- The sellers' share of what went back to the buyer, per transfer of the charge: its original amount × what went back so
+-- far ÷ the charge's amount, rounded half up to what Stripe takes, less what was asked before; all of it once the whole
+-- charge went back.
+--
+-- Computed anew from all that is known whenever something of it changes, and only the difference is asked; so whatever
+-- order events come in, the sums per transfer end the same. Where a refund fails after others were asked, their rounded
+-- shares may not add up to the share of what stands: what lacks is asked beside them, and what is too much is asked
+-- again for less, as long as no reversal of it was sent.
+
+create or replace function marketplace._settle_charge(p_charge_id text, p_payment_intent text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_charge marketplace.charges;
+  v_orders text[] := marketplace._orders_of_charge(p_charge_id);
+  v_order_id text;
+  v_hint text;
+begin
+  if p_charge_id is null then
+    raise exception 'no charge is known for payment intent %', coalesce(p_payment_intent, '(none named)')
+      using errcode = 'ST010', hint = format(
+        'select * from marketplace.note_charge(p_charge_id => ''ch_…'', p_payment_intent => %L, p_order_id => ''…'', p_amount => …);',
+        coalesce(p_payment_intent, 'pi_…'));
+  end if;
+  if not exists (select from marketplace._causes_of_charge(p_charge_id)) then
+    return;
+  end if;
+  if not exists (select from marketplace._transfers_of_charge(p_charge_id, v_orders)) then
+    v_hint := format('select * from marketplace.note_charge(p_charge_id => %L, p_order_id => ''…'');', p_charge_id);
+    if v_orders <> '{}' then
+      raise exception 'order % has no transfer of charge % yet', v_orders[1], p_charge_id
+        using errcode = 'ST010', hint = 'Record the order''s transfers: the event is tried again then.';
+    end if;
+    raise exception 'no order is known for charge %', p_charge_id using errcode = 'ST010', hint = v_hint;
+  end if;
+  select * into v_charge from marketplace.charges as c where c.charge_id = p_charge_id;
+  if v_charge.amount is null then
+    raise exception 'it is not known what charge % amounted to', p_charge_id
+      using errcode = 'ST010', hint = format(
+        'select * from marketplace.note_charge(p_charge_id => %L, p_amount => …);', p_charge_id);
+  end if;
+  if exists (
+    select from marketplace._causes_of_charge(p_charge_id) as c where c.currency <> v_charge.currency
+  ) then
+    raise exception 'charge % is in %, and what went back of it in another currency', p_charge_id, v_charge.currency
+      using errcode = 'ST010',
+            hint = 'Say what is to be taken back of which transfer: request_reversal(p_order_id, p_reversal_request_id, p_allocation => …).';
+  end if;
+  perform marketplace._lock_rows(v_orders);
+  foreach v_order_id in array v_orders loop
+    perform marketplace._settle_order(v_charge, v_order_id);
+  end loop;
+end
+$$;
+
+comment on function marketplace._settle_charge(text, text) is
+  'Asks for what is still to be asked of the charge''s transfers. Its orders and payment are locked. Raises ST010 where something is not known yet.';
+
+create or replace function marketplace._causes_of_charge(p_charge_id text)
+returns table (cause_id text, reason text, amount bigint, currency text, created_at timestamptz, decided_by text)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select c.*
+    from (
+      select r.refund_id, 'refund', r.amount, r.currency, r.created_at, r.decided_by
+      from marketplace.stripe_refunds as r
+      where r.charge_id = p_charge_id and r.status = 'succeeded'
+      union all
+      select d.dispute_id, 'dispute', d.amount, d.currency, d.created_at, 'events'
+      from marketplace.stripe_disputes as d
+      where d.charge_id = p_charge_id and d.funds_withdrawn and not d.funds_reinstated and d.status <> 'won'
+    ) as c (cause_id, reason, amount, currency, created_at, decided_by)
+    -- Withdrawn by a person: not asked for again.
+    where not exists (
+      select from marketplace.reversal_requests as q
+      where (q.reversal_request_id = c.cause_id or q.asked_for = c.cause_id) and q.withdrawn_at is not null
+        and not exists (
+          select from marketplace.reversal_requests as n
+          where n.asked_for = c.cause_id and n.replaces = q.reversal_request_id))
+    order by c.created_at, c.cause_id;
+end
+$$;
+
+comment on function marketplace._causes_of_charge(text) is
+  'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn.';

@@ -1,0 +1,111 @@
+-- One order's part in settling a charge: which request asks for which share; settle_charge.sql says why.
+
+create or replace function marketplace._settle_order(p_charge marketplace.charges, p_order_id text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_causes marketplace.counted_cause[] := marketplace._counted_causes(p_charge.charge_id, p_order_id);
+  v_counts_all boolean;
+  v_cause marketplace.counted_cause;
+  v_gone bigint := 0;
+begin
+  v_counts_all := exists (select from unnest(v_causes) as c where c.reason = 'refund');
+  -- Those that have their request first: each later one asks for what they left.
+  foreach v_cause in array v_causes loop
+    v_gone := v_gone + v_cause.amount;
+    if v_cause.is_to_ask then
+      perform marketplace._ask(
+        v_cause.cause_id, v_cause.reason, p_order_id, null, p_charge, v_gone, v_counts_all);
+    end if;
+  end loop;
+
+  perform marketplace._ask_for_less(p_charge, p_order_id, v_gone, v_counts_all);
+  if exists (
+    select from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_counts_all) as s where s.missing > 0
+  ) then
+    -- A share that nobody could ask before: of a transfer recorded since, or left by a refund that failed.
+    select r.asked_for, r.reason into v_cause.cause_id, v_cause.reason
+    from marketplace.reversal_requests as r
+    where r.order_id = p_order_id and r.withdrawn_at is null
+      and r.asked_for = any (array(select c.cause_id from unnest(v_causes) as c))
+    order by r.requested_at desc, r.reversal_request_id desc
+    limit 1;
+    if found then
+      perform marketplace._ask(
+        v_cause.cause_id, v_cause.reason, p_order_id, null, p_charge, v_gone, v_counts_all);
+    end if;
+  end if;
+end
+$$;
+
+comment on function marketplace._settle_order(marketplace.charges, text) is
+  'Asks for what is still to be asked of an order''s transfers that the charge paid for. The order and its rows are locked.';
+
+create or replace function marketplace._counted_causes(p_charge_id text, p_order_id text)
+returns marketplace.counted_cause[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Where the app decides on refunds, a dispute asks for its own share alone, whatever the app asked for others.
+  return array(
+    select (
+      c.cause_id, c.reason, c.amount,
+      c.decided_by = 'events' and coalesce(q.is_elsewhere, true)
+    )::marketplace.counted_cause
+    from (
+      select k.*, bool_or(k.reason = 'refund' and k.decided_by = 'events') over () as counts_all
+      from marketplace._causes_of_charge(p_charge_id) as k
+    ) as c
+    left join lateral (
+      select bool_and(r.asked_by = 'events' and r.order_id <> p_order_id) as is_elsewhere, min(r.requested_at) as asked_at
+      from marketplace.reversal_requests as r
+      where r.reversal_request_id = c.cause_id or r.asked_for = c.cause_id
+    ) as q on true
+    where c.counts_all or c.reason = 'dispute'
+    order by coalesce(q.is_elsewhere, true), c.created_at, c.cause_id);
+end
+$$;
+
+comment on function marketplace._counted_causes(text, text) is
+  'What went back of the charge and counts in the shares: first what has been asked of the order for, then what is to be, in the order in which it happened.';
+
+create or replace function marketplace._ask_for_less(
+  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_counts_all boolean
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_request marketplace.reversal_requests;
+begin
+  for v_round in 1..100 loop
+    select r.* into v_request
+    from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_counts_all) as s
+    inner join marketplace.reversal_request_lines as l
+      on l.transfer_id = any (marketplace._transfer_and_compensations(s.root_id))
+    inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
+    where s.over > 0 and r.asked_by = 'events' and r.withdrawn_at is null
+      -- A quantum too much is no reason to send money back and forth: with a reversal sent, the next refund makes it up.
+      and not exists (
+        select from marketplace.seller_transfers as t
+        where t.reversal_request_id = r.reversal_request_id and (
+          t.status = 'reversed' or marketplace._may_be_under_way(t)
+          or (t.status = 'permanently_failed' and t.completed_at is not null)))
+    order by r.requested_at desc, r.reversal_request_id desc
+    limit 1;
+    exit when not found;
+    perform marketplace.withdraw_reversal_request(
+      v_request.reversal_request_id, 'asked again for less: another refund of the charge failed');
+    perform marketplace._ask(v_request.asked_for, v_request.reason, p_order_id, v_request.reversal_request_id,
+      p_charge, p_gone, p_counts_all);
+  end loop;
+end
+$$;
+
+comment on function marketplace._ask_for_less(marketplace.charges, text, bigint, boolean) is
+  'Withdraws requests by events of which nothing was sent yet, and asks anew, where they come to more than the share of what stands.';

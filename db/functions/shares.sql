@@ -1,0 +1,137 @@
+-- How much of each transfer is to be asked, and asking for it.
+
+create or replace function marketplace._transfer_and_compensations(p_root_id bigint)
+returns bigint[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What was given back after a refund failed is the same money of the same seller, in a transfer of its own.
+  return array(
+    with recursive given (id) as (
+      select p_root_id
+      union
+      select c.id
+      from given as g
+      inner join marketplace.seller_transfers as f on f.id = g.id or f.root_id = g.id
+      inner join marketplace.seller_transfers as c on c.compensates = f.id
+    )
+    select g.id from given as g order by g.id);
+end
+$$;
+
+comment on function marketplace._transfer_and_compensations(bigint) is
+  'A transfer, and those that gave money of it back to its seller; the roots of their families, in id order.';
+
+create or replace function marketplace._shares_of_charge(
+  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_counts_all boolean
+)
+returns table (root_id bigint, missing bigint, over bigint)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_transfer record;
+  v_asked bigint;
+  v_asked_by_events bigint;
+  v_target bigint;
+begin
+  for v_transfer in select t.* from marketplace._transfers_of_charge(p_charge.charge_id, array[p_order_id]) as t loop
+    select coalesce(sum(l.asked), 0), coalesce(sum(l.asked) filter (where q.asked_by = 'events'), 0)
+    into v_asked, v_asked_by_events
+    from marketplace.reversal_request_lines as l
+    inner join marketplace.reversal_requests as q on q.reversal_request_id = l.reversal_request_id
+    where l.transfer_id = any (marketplace._transfer_and_compensations(v_transfer.id)) and q.withdrawn_at is null;
+
+    v_target := case
+      when p_gone >= p_charge.amount then v_transfer.original_amount
+      else least(v_transfer.original_amount, v_transfer.quantum * div(
+        2 * v_transfer.original_amount::numeric * p_gone + p_charge.amount::numeric * v_transfer.quantum,
+        2 * p_charge.amount::numeric * v_transfer.quantum))
+    end;
+    root_id := v_transfer.id;
+    over := greatest(v_asked_by_events - v_target, 0);
+    missing := greatest(least(
+      v_target - case when p_counts_all then v_asked else v_asked_by_events end,
+      v_transfer.original_amount - v_asked), 0);
+    if v_target < v_transfer.original_amount then
+      missing := missing - missing % v_transfer.quantum;
+    end if;
+    return next;
+  end loop;
+end
+$$;
+
+comment on function marketplace._shares_of_charge(marketplace.charges, text, bigint, boolean) is
+  'Of each transfer of the order that the charge paid for: what is still to be asked now that p_gone of the charge went back, and what events have asked too much. p_counts_all: what the app asked counts as well.';
+
+create or replace function marketplace._ask(
+  p_cause_id text, p_reason text, p_order_id text, p_replaces text,
+  p_charge marketplace.charges, p_gone bigint, p_counts_all boolean
+)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_count integer;
+  v_request_id text;
+  v_share record;
+  v_before text;
+begin
+  select count(*) into v_count from marketplace.reversal_requests as r
+  where r.reversal_request_id = p_cause_id or r.asked_for = p_cause_id;
+  v_request_id := p_cause_id || case when v_count > 0 then '+' || v_count + 1 else '' end;
+  insert into marketplace.reversal_requests (
+    reversal_request_id, order_id, reason, is_whole, asked_by, asked_for, replaces
+  ) values (v_request_id, p_order_id, p_reason, false, 'events', p_cause_id, p_replaces);
+  v_before := marketplace._add_reason(format('%s %s requested by Stripe''s event', p_reason, v_request_id));
+  for v_share in
+    select * from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_counts_all) as s where s.missing > 0
+  loop
+    perform marketplace._take_share(v_share.root_id, v_request_id, v_share.missing);
+  end loop;
+  perform marketplace._give_reason(v_before);
+  perform pg_notify('seller_transfers_due', '');
+end
+$$;
+
+comment on function marketplace._ask(text, text, text, text, marketplace.charges, bigint, boolean) is
+  'A request by events for what is still to be asked of an order''s transfers, also if that is nothing: it stands for the refund or dispute.';
+
+create or replace function marketplace._take_share(p_root_id bigint, p_request_id text, p_asked bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_part record;
+  v_rest bigint := p_asked;
+  v_take bigint;
+begin
+  -- What cannot be taken of any is kept for the one in flight: it may be paid yet; or else for the transfer itself.
+  for v_part in
+    select
+      i.id,
+      (select coalesce(sum(f.amount), 0)::bigint from marketplace._family(i.id) as f where marketplace._is_left(f))
+        as available,
+      row_number() over (order by (
+        select count(*) from marketplace._family(i.id) as f
+        where f.status in ('pending', 'failed') and marketplace._may_be_under_way(f)), i.id desc)
+      = count(*) over () as is_last
+    from unnest(marketplace._transfer_and_compensations(p_root_id)) as i (id)
+    order by is_last, i.id
+  loop
+    v_take := case when v_part.is_last then v_rest else least(v_rest, v_part.available) end;
+    if v_take > 0 then
+      perform marketplace._take_back_family(v_part.id, p_request_id, v_take);
+      v_rest := v_rest - v_take;
+    end if;
+  end loop;
+end
+$$;
+
+comment on function marketplace._take_share(bigint, text, bigint) is
+  'Asks for an amount of a transfer, or of what was given back of it; what is not there to be taken is unmet.';
