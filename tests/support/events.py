@@ -1,0 +1,230 @@
+"""Stripe's events, in the shape in which they come, and what the database made of them."""
+
+import itertools
+from typing import Any
+
+from psycopg.rows import DictRow
+from psycopg.types.json import Jsonb
+
+from tests.support.databases import Database, row, rows, value
+from tests.support.transfers import call
+
+Event = dict[str, Any]
+
+# Until the real ones are there; what they do beside has tests of its own.
+_STAND_INS = """
+do $$
+begin
+  if to_regprocedure('marketplace.withdraw_reversal_request(text, text)') is null then
+    create function marketplace.withdraw_reversal_request(p_reversal_request_id text, p_reason text)
+    returns setof marketplace.seller_transfers language plpgsql as $body$
+    begin
+      insert into marketplace.reversal_requests as r (
+        reversal_request_id, order_id, reason, withdrawn_at, withdrawn_by, withdrawn_reason
+      ) values (p_reversal_request_id, null, null, clock_timestamp(), session_user, p_reason)
+      on conflict on constraint pk_reversal_requests do update
+      set withdrawn_at = clock_timestamp(), withdrawn_by = session_user, withdrawn_reason = p_reason
+      where r.withdrawn_at is null;
+    end $body$;
+  end if;
+  if to_regprocedure('marketplace._note_transfer_created(jsonb)') is null then
+    create function marketplace._note_transfer_created(p_transfer jsonb) returns text language plpgsql as $body$
+    begin
+      if not exists (
+        select from marketplace.seller_transfers as t where t.stripe_transfer_id = p_transfer ->> 'id'
+      ) then
+        raise exception 'no row is known of it yet' using errcode = 'ST010', hint = 'Record it.';
+      end if;
+      return 'acted: it is known';
+    end $body$;
+    create function marketplace._note_transfer_reversed(p_transfer jsonb) returns text language plpgsql as $body$
+    begin
+      return 'nothing to do: it was reversed';
+    end $body$;
+  end if;
+end $$;
+"""
+
+
+def stand_in(db: Database) -> None:
+    """Have what events call, whether it is there or not."""
+    db.execute(_STAND_INS)
+
+
+_numbers = itertools.count(1)
+
+
+def event(type: str, object: Event, **changes: Any) -> Event:
+    """An event of the platform's own, in test mode, with an id of its own."""
+    return {
+        "id": f"evt_{next(_numbers):08}",
+        "object": "event",
+        "api_version": None,
+        "created": 1234567890,
+        "data": {"object": object},
+        "livemode": False,
+        "pending_webhooks": 0,
+        "request": {"id": None, "idempotency_key": None},
+        "type": type,
+        **changes,
+    }
+
+
+def refund(refund_id: str = "re_1", amount: int = 50, status: str | None = "succeeded", **changes: Any) -> Event:
+    """A refund of charge ch_1; re_n was made n seconds after the charge."""
+    return {
+        "id": refund_id,
+        "object": "refund",
+        "amount": amount,
+        "balance_transaction": None,
+        "charge": "ch_1",
+        "created": 1234567890 + int(refund_id.rpartition("_")[2]),
+        "currency": "usd",
+        "metadata": {},
+        "payment_intent": None,
+        "reason": None,
+        "receipt_number": None,
+        "source_transfer_reversal": None,
+        "status": status,
+        "transfer_reversal": None,
+        **changes,
+    }
+
+
+def charge(charge_id: str = "ch_1", amount: int = 100, **changes: Any) -> Event:
+    """A charge of 100, captured."""
+    return {
+        "id": charge_id,
+        "object": "charge",
+        "amount": amount,
+        "amount_captured": amount,
+        "amount_refunded": 0,
+        "captured": True,
+        "created": 1234567890,
+        "currency": "usd",
+        "livemode": False,
+        "metadata": {},
+        "paid": True,
+        "payment_intent": None,
+        "refunded": False,
+        "status": "succeeded",
+        "transfer_group": None,
+        **changes,
+    }
+
+
+def dispute(dispute_id: str = "dp_1", amount: int = 100, status: str = "needs_response", **changes: Any) -> Event:
+    """A dispute of charge ch_1."""
+    return {
+        "id": dispute_id,
+        "object": "dispute",
+        "amount": amount,
+        "balance_transactions": [],
+        "charge": "ch_1",
+        "created": 1234567890,
+        "currency": "usd",
+        "evidence_details": {"due_by": 1723679999, "has_evidence": False, "past_due": False, "submission_count": 0},
+        "is_charge_refundable": True,
+        "livemode": False,
+        "metadata": {},
+        "payment_intent": None,
+        "reason": "general",
+        "status": status,
+        **changes,
+    }
+
+
+def stripe_transfer(transfer_id: str = "tr_1", amount: int = 90, **changes: Any) -> Event:
+    """A transfer of ours at Stripe."""
+    return {
+        "id": transfer_id,
+        "object": "transfer",
+        "amount": amount,
+        "amount_reversed": 0,
+        "created": 1234567890,
+        "currency": "usd",
+        "destination": "acct_1",
+        "livemode": False,
+        "metadata": {},
+        "reversed": False,
+        "source_transaction": "ch_1",
+        "transfer_group": None,
+        **changes,
+    }
+
+
+def ingest(db: Database, given: Event, **changes: Any) -> DictRow:
+    """What becomes of an event."""
+    (became,) = call(db, "ingest_stripe_event", p_event=Jsonb(given), **changes)
+    assert (became["event_id"], became["type"]) == (given["id"], given["type"])
+    return became
+
+
+def result(db: Database, given: Event) -> str:
+    """What becomes of an event, in a word."""
+    return str(ingest(db, given)["result"])
+
+
+def refunded(db: Database, refund_id: str = "re_1", amount: int = 50, **changes: Any) -> DictRow:
+    """Stripe tells that a refund succeeded."""
+    return ingest(db, event("refund.updated", refund(refund_id, amount, **changes)))
+
+
+def failed(db: Database, refund_id: str = "re_1", amount: int = 50, **changes: Any) -> DictRow:
+    """Stripe tells that a refund failed."""
+    return ingest(db, event("refund.failed", refund(refund_id, amount, "failed", **changes)))
+
+
+def kept(db: Database, event_id: str) -> DictRow:
+    """A kept event, as a person sees it."""
+    return row(db, "select * from marketplace.kept_events where event_id = %(id)s", id=event_id)
+
+
+def states(db: Database) -> dict[str, str]:
+    """What became of every event by now."""
+    return {
+        each["event_id"]: each["state"] for each in rows(db, "select event_id, state from marketplace.stripe_events")
+    }
+
+
+def by_events(db: Database) -> None:
+    """Events ask for refunds."""
+    call(db, "set_refunds_by", p_who="events", p_reason="test")
+
+
+def asked(db: Database) -> dict[str, int]:
+    """What is asked of each transfer, by requests that stand."""
+    found = rows(
+        db,
+        """
+        select l.transfer_key, sum(l.asked)::bigint as asked
+        from marketplace.reversal_request_lines as l
+        inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
+        where r.withdrawn_at is null group by l.transfer_key
+        """,
+    )
+    return {each["transfer_key"]: each["asked"] for each in found}
+
+
+def asked_for(db: Database, request: str) -> dict[str, tuple[int, int, int]]:
+    """What a request asked of each transfer: asked, met, unmet."""
+    found = rows(
+        db, "select * from marketplace.reversal_request_lines where reversal_request_id = %(request)s", request=request
+    )
+    return {each["transfer_key"]: (each["asked"], each["met"], each["unmet"]) for each in found}
+
+
+def requests(db: Database) -> list[str]:
+    """The requests that stand, the first one first."""
+    found = rows(
+        db,
+        "select reversal_request_id from marketplace.reversal_requests where withdrawn_at is null"
+        " order by requested_at, reversal_request_id",
+    )
+    return [each["reversal_request_id"] for each in found]
+
+
+def is_withdrawn(db: Database, request: str) -> bool:
+    """Whether a request is known to be withdrawn, heard of or not."""
+    query = "select exists (select from marketplace.reversal_requests where reversal_request_id = %(request)s"
+    return bool(value(db, f"{query} and withdrawn_at is not null)", request=request))
