@@ -94,6 +94,14 @@ UNUSABLE_ALLOCATION: list[tuple[Any, str]] = [
     (5, NO_SUCH_FUNCTION),
 ]
 
+EVENT: Arguments = {"id": "evt_1", "object": "event", "type": "plan.created", "data": {"object": {}}}
+NO_EVENT: dict[str, list[Any]] = {
+    "object": ["", "Event", "charge", "v2.core.event"],
+    "id": ["", "evt_", "re_1", "evt-1", "evt_1 ", "evt_ö", "evt_1\n", "evt_" + LONG],
+    "type": ["", " ", "a\nb", LONG],
+    "data": ["", {}, {"object": None}, {"object": []}, {"object": "re_1"}, {"Object": {}}],
+}
+
 # Per function: arguments that are right, and per argument the values that are not.
 TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "create_transfer": (transfer_values(8, p_source_charge="ch_8"), TRANSFER_CASES),
@@ -290,7 +298,70 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     ),
     # Anything unknown is no transition: false, not an error (tests/test_transfer_transitions.py).
     "can_transition_transfer_status": ({"p_from": "nonsense", "p_to": None}, {}),
+    "ingest_stripe_event": (
+        {"p_event": Jsonb(EVENT), "p_raw_sha256": "0" * 64},
+        {
+            "p_event": [
+                (None, MISSING),
+                *[(Jsonb(each), INVALID) for each in (None, {}, [], "{}", 5, True, [EVENT], {"event": EVENT})],
+                *[
+                    (Jsonb({**EVENT, name: each}), INVALID)
+                    for name, wrong in NO_EVENT.items()
+                    for each in (None, 5, True, [], *wrong)
+                ],
+                *[
+                    (Jsonb({key: each for key, each in EVENT.items() if key != name}), INVALID)
+                    for name in ("object", "id", "type", "data")
+                ],
+                (Jsonb({**EVENT, "x": "x" * 2**20}), INVALID),
+                ("", NO_JSON),
+                ("{", NO_JSON),
+                ('{"id": "\\u0000"}', NUL),
+                (5, NO_SUCH_FUNCTION),
+            ],
+            "p_raw_sha256": [(each, INVALID) for each in ("", "x", "0" * 63, "0" * 65, "A" * 64, "0" * 63 + "\n")],
+        },
+    ),
+    "retry_events": (
+        {"p_limit": 10},
+        {
+            "p_limit": [
+                (None, MISSING),
+                (0, INVALID),
+                (-1, INVALID),
+                (1001, INVALID),
+                (2**31, NO_SUCH_FUNCTION),
+                ("all", NO_NUMBER),
+            ]
+        },
+    ),
+    "note_charge": (
+        {
+            "p_charge_id": "ch_1",
+            "p_amount": 1000,
+            "p_payment_intent": "pi_1",
+            "p_order_id": "order-2",
+            "p_transfer_group": "group-2",
+            "p_currency": "usd",
+        },
+        {
+            "p_charge_id": [(None, MISSING), *ids_of_another_kind("pi_1", "tr_1", "ch_", "ch_1/refunds", "ch_" + LONG)],
+            "p_amount": [each for each in UNUSABLE_AMOUNT if each[0] is not None],
+            "p_payment_intent": ids_of_another_kind("ch_1", "pi_", "pi_1 ", "pi_" + LONG),
+            "p_order_id": UNUSABLE_TEXT[1:],
+            "p_transfer_group": UNUSABLE_TEXT[1:],
+            "p_currency": [*UNUSABLE_TEXT[1:], ("USD", INVALID), ("xxx", INVALID)],
+        },
+    ),
+    "set_refunds_by": (
+        {"p_who": "events", "p_reason": "x"},
+        {
+            "p_who": [*UNUSABLE_TEXT, ("Events", INVALID), ("nobody", INVALID)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
     # These take nothing.
+    "read_kept_events": ({}, {}),
     "read_queue_health": ({}, {}),
     "read_rate_budget": ({}, {}),
     "read_runner_health": ({}, {}),

@@ -1,4 +1,4 @@
-"""db/functions/charges.sql, orders_of_charge.sql, note_charge_event.sql: what is known of a charge, whoever tells it."""
+"""db/functions/charges.sql, orders_of_charge.sql, note_charge_event.sql: what is known of a charge."""
 
 from typing import Any
 
@@ -51,7 +51,13 @@ def test_what_is_said_of_a_charge_is_added_up_and_may_be_said_again(db: Database
 def test_what_contradicts_it_is_refused_and_nothing_changes(db: Database) -> None:
     note(db, **KNOWN)
     before = contents(db)
-    others = {"p_amount": 99, "p_payment_intent": "pi_2", "p_order_id": "order-2", "p_transfer_group": "g", "p_currency": "eur"}
+    others = {
+        "p_amount": 99,
+        "p_payment_intent": "pi_2",
+        "p_order_id": "order-2",
+        "p_transfer_group": "g",
+        "p_currency": "eur",
+    }
     for name, other in others.items():
         with pytest.raises(psycopg.Error) as refused, db.transaction():
             note(db, **{**KNOWN, name: other})

@@ -1,5 +1,7 @@
 """db/functions/act_on_refund.sql: disputes, whose funds Stripe takes and may give back."""
 
+from typing import Any
+
 import pytest
 
 from tests.support.databases import Database, row, value
@@ -29,14 +31,14 @@ def db(rolled_back_db: Database) -> Database:
     return rolled_back_db
 
 
-def paid(db: Database, **changes: object) -> int:
+def paid(db: Database, **changes: Any) -> int:
     """A transfer of 90 from a charge of 100; its id."""
-    values = {"p_amount": 90, "p_source_charge": "ch_1", "p_charge_amount": 100}
+    values: dict[str, Any] = {"p_amount": 90, "p_source_charge": "ch_1", "p_charge_amount": 100}
     return int(record_transfer(db, **{**values, **changes})["id"])
 
 
-def told(db: Database, what: str, dispute_id: str = "dp_1", **changes: object) -> str:
-    return result(db, event(f"charge.dispute.{what}", dispute(dispute_id, **changes)))  # type: ignore[arg-type]
+def told(db: Database, what: str, dispute_id: str = "dp_1", **changes: Any) -> str:
+    return result(db, event(f"charge.dispute.{what}", dispute(dispute_id, **changes)))
 
 
 def test_nothing_is_asked_before_the_funds_are_withdrawn(db: Database) -> None:

@@ -66,7 +66,11 @@ SETS: dict[str, Given] = {
     "three refunds, one of which fails": (
         {"key-1": 3, "key-2": 8},
         known(14, 39),
-        [*refund_events(1, 10, "succeeded", "failed"), *refund_events(2, 10, "succeeded"), *refund_events(3, 10, "succeeded")],
+        [
+            *refund_events(1, 10, "succeeded", "failed"),
+            *refund_events(2, 10, "succeeded"),
+            *refund_events(3, 10, "succeeded"),
+        ],
     ),
     "a charge that only Stripe knows": (
         {"key-1": 45},
@@ -114,15 +118,16 @@ SETS: dict[str, Given] = {
 def settled(db: Database) -> State:
     """The state without what only says when, and by how many requests."""
     tables = {
-        "refunds": "select refund_id, charge_id, amount, status, ended_at is null as stands from marketplace.stripe_refunds",
-        "disputes": "select dispute_id, amount, status, funds_withdrawn, funds_reinstated from marketplace.stripe_disputes",
-        "charges": "select charge_id, amount, payment_intent, transfer_group, refunded from marketplace.charges",
-        "withdrawn": (
-            "select distinct split_part(reversal_request_id, '+', 1) as id from marketplace.reversal_requests"
-            " where withdrawn_at is not null and withdrawn_reason not like 'asked again%'"
-        ),
+        "stripe_refunds": "refund_id, charge_id, amount, status, ended_at is null as stands",
+        "stripe_disputes": "dispute_id, amount, status, funds_withdrawn, funds_reinstated",
+        "charges": "charge_id, amount, payment_intent, transfer_group, refunded",
     }
-    found = {name: rows(db, f"{query} order by 1") for name, query in tables.items()}
+    found = {table: rows(db, f"select {each} from marketplace.{table} order by 1") for table, each in tables.items()}
+    found["withdrawn"] = rows(
+        db,
+        "select distinct split_part(reversal_request_id, '+', 1) as id from marketplace.reversal_requests"
+        " where withdrawn_at is not null and withdrawn_reason not like 'asked again%' order by 1",
+    )
     return {"asked": asked(db), "events": states(db), **found}
 
 

@@ -137,12 +137,21 @@ KEEPING = {
     "0008": "seller_transfers",
     "0014": "seller_transfers",
     "0018": "stripe_control_log",
+    "0034": "stripe_events",
+    "0035": "stripe_refunds",
+    "0037": "charges",
+    "0038": "stripe_control_log",
 }
 
 
 def test_a_rollback_refuses_while_what_it_would_lose_is_in_use(db: Database) -> None:
     transfer_id = add_transfer(db, "reversal_pending")
-    run(db, "insert into marketplace.charges (charge_id, amount) values ('ch_1', 1000)")
+    run(db, "insert into marketplace.charges (charge_id, amount, currency) values ('ch_1', 1000, 'usd')")
+    run(db, "select * from marketplace.set_refunds_by('events', 'test')")
+    told = "'pending', 'ignored', '{}'"
+    run(db, f"insert into marketplace.stripe_events (event_id, type, state, payload) values ('evt_1', {told})")
+    refund = "'re_1', 1, 'usd', 'pending'"
+    run(db, f"insert into marketplace.stripe_refunds (refund_id, amount, currency, status) values ({refund})")
     run(db, "insert into marketplace.stripe_control_log (change, reason) values ('account pinned', 'acct_1')")
     run(
         db,
@@ -229,7 +238,7 @@ def test_until_the_functions_are_loaded_every_guard_refuses_everything(empty_dsn
             insert_transfer(db, **born)
         assert refused.value.diag.message_hint
         guarded = rows(db, "select distinct tgrelid::regclass::text as name from pg_trigger where not tgisinternal")
-        assert len(guarded) == 8
+        assert len(guarded) == 11
         for table in guarded:
             assert outcome(db, run, f"truncate {table['name']} cascade") == "ST007", table
         assert outcome(db, run, "delete from marketplace.stripe_control") == "ST007"
@@ -270,6 +279,8 @@ INDEXES = {
     "0013": "idx_seller_transfers_pending",
     "0023": "idx_seller_transfers_family",
     "0024": "idx_seller_transfers_stripe_transfer_id",
+    "0039": "idx_seller_transfers_source_charge",
+    "0040": "idx_reversal_requests_asked_for",
 }
 
 

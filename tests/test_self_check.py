@@ -29,6 +29,9 @@ GUARDS = {
     "stripe_control": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_repinning", "_100_refuse_truncate"},
     "stripe_control_log": {"_100_refuse_change", "_100_refuse_truncate"},
     "retry_policy": {"_100_refuse_delete", "_100_refuse_truncate"},
+    "stripe_events": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
+    "stripe_refunds": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
+    "stripe_disputes": {"_100_refuse_change", "_100_refuse_delete", "_100_refuse_truncate"},
 }
 ALL_GUARDS = [(table, trigger) for table, triggers in GUARDS.items() for trigger in sorted(triggers)]
 INDEXES = (
@@ -42,6 +45,12 @@ INDEXES = (
     "idx_seller_transfers_retry",
     "idx_seller_transfers_reversal_pending",
     "idx_seller_transfers_stripe_transfer_id",
+    "idx_seller_transfers_source_charge",
+    "idx_reversal_requests_asked_for",
+    "idx_stripe_events_charge",
+    "idx_stripe_events_kept",
+    "idx_stripe_events_kept_order",
+    "idx_stripe_events_kept_payment_intent",
     "idx_seller_transfers_successor_of",
 )
 PENDING_CHECK = "chk_reversal_pending_has_next_retry_at"

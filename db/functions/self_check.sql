@@ -67,7 +67,16 @@ as $$
     ('_100_refuse_change', 'stripe_control_log', 'tg_records__refuse_change'),
     ('_100_refuse_truncate', 'stripe_control_log', 'tg_records__refuse_change'),
     ('_100_refuse_delete', 'retry_policy', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'retry_policy', 'tg_records__refuse_change')
+    ('_100_refuse_truncate', 'retry_policy', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'stripe_events', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'stripe_events', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'stripe_events', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'stripe_refunds', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'stripe_refunds', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'stripe_refunds', 'tg_records__refuse_change'),
+    ('_100_refuse_change', 'stripe_disputes', 'tg_records__refuse_change'),
+    ('_100_refuse_delete', 'stripe_disputes', 'tg_records__refuse_change'),
+    ('_100_refuse_truncate', 'stripe_disputes', 'tg_records__refuse_change')
   ) as w (trigger, relation, function)
   where not exists (
     select from pg_catalog.pg_trigger as g
@@ -109,41 +118,12 @@ as $$
     ('idx_seller_transfers_parked'), ('idx_transfer_attempts_alarming'),
     ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
     ('idx_seller_transfers_order'), ('idx_seller_transfers_successor_of'), ('idx_seller_transfers_compensates'),
-    ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer')
+    ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer'),
+    ('idx_seller_transfers_source_charge'),
+    ('idx_reversal_requests_asked_for'), ('idx_stripe_events_kept'), ('idx_stripe_events_kept_order'),
+    ('idx_stripe_events_kept_payment_intent'), ('idx_stripe_events_charge')
   ) as w (index)
   where to_regclass('marketplace.' || w.index) is null
 $$;
 
 comment on function marketplace.self_check() is 'One row per thing that is not as it should be, with the next step; none if all is well.';
-
-create or replace function marketplace.validate_constraints()
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_constraint record;
-begin
-  for v_constraint in
-    select k.conname, k.conrelid::regclass as relation
-    from pg_catalog.pg_constraint as k
-    where k.connamespace = 'marketplace'::regnamespace and not k.convalidated
-  loop
-    begin
-      execute format('alter table %s validate constraint %I', v_constraint.relation, v_constraint.conname);
-    exception
-      when lock_not_available then
-        raise warning '% on % is not valid yet: the table is locked', v_constraint.conname, v_constraint.relation
-          using hint = 'Run seller-transfers migrate again.';
-      when check_violation or foreign_key_violation then
-        raise warning '% on % is not valid yet: %', v_constraint.conname, v_constraint.relation, (
-          select coalesce(c.detail, sqlerrm) from marketplace.self_check() as c
-          where c.object = format('%s on %s', v_constraint.conname, v_constraint.relation))
-          using hint = 'Mend the rows that break it, then run seller-transfers migrate again.';
-    end;
-  end loop;
-end
-$$;
-
-comment on function marketplace.validate_constraints() is
-  'Tries to validate what a migration added NOT VALID; warns, with the rows, where the table is not clean yet. Run by every seller-transfers migrate.';

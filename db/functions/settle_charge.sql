@@ -1,4 +1,4 @@
--- The sellers' share of what went back to the buyer, per transfer of the charge: its original amount × what went back so
+-- The sellers' share of what went back to the buyer, per transfer of the charge: original amount × what went back so
 -- far ÷ the charge's amount, rounded half up to what Stripe takes, less what was asked before; all of it once the whole
 -- charge went back.
 --
