@@ -219,6 +219,7 @@ def test_rolling_back_a_database_in_use_stops_before_it_loses_anything(db: Datab
     request_reversal(db, 9, p_reversal_request_id="re_10", p_amount=100)
     withdrawn = "withdrawn_at = clock_timestamp(), withdrawn_by = 'app', withdrawn_reason = 'The refund failed.'"
     run(db, f"update marketplace.reversal_requests set {withdrawn} where reversal_request_id = 're_10'")
+    run(db, "select * from marketplace.set_refunds_by('events', 'test')")
     before = contents(db)
     with open_yoyo(dsn) as yoyo, pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
         yoyo.roll_back_all()

@@ -11,7 +11,7 @@ begin
   return array(
     select o.order_id from (
       select t.order_id from marketplace.seller_transfers as t
-      where t.source_charge = p_charge_id and t.root_id is null
+      where t.source_charge = p_charge_id
       union
       select c.order_id from marketplace.charges as c where c.charge_id = p_charge_id
       union

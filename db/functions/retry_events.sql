@@ -9,9 +9,9 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_event marketplace.stripe_events;
-  v_ids text[] := '{}';
-  v_orders text[] := '{}';
-  v_payments text[] := '{}';
+  v_ids text[] := array[]::text[];
+  v_orders text[] := array[]::text[];
+  v_payments text[] := array[]::text[];
 begin
   perform marketplace._require_limit(p_limit);
   perform marketplace._require_read_committed();

@@ -14,7 +14,13 @@ begin
       using errcode = 'object_not_in_prerequisite_state',
             hint = 'Stay on this release, or dump the table and take these rows out by hand if you mean it.';
   end if;
+  -- What takes or returns a charge would keep the table from being dropped.
   drop function if exists marketplace.note_charge(text, bigint, text, text, text, text);
+  drop function if exists marketplace._merge_charge(text, bigint, text, text, text, text);
+  drop function if exists marketplace._settle_order(marketplace.charges, text);
+  drop function if exists marketplace._ask_for_less(marketplace.charges, text, bigint, boolean);
+  drop function if exists marketplace._shares_of_charge(marketplace.charges, text, bigint, boolean);
+  drop function if exists marketplace._ask(text, text, text, text, marketplace.charges, bigint, boolean);
   alter table marketplace.charges
     drop constraint if exists chk_charge_refunded_is_bounded,
     drop constraint if exists chk_charge_texts_are_bounded,

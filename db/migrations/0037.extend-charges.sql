@@ -1,15 +1,17 @@
 -- What Stripe or a person tells of a charge beside its amount, which may be told later: whose order it paid.
 -- depends: 0036.guard-refunds-and-disputes
 
+-- squawk-ignore ban-drop-not-null
+alter table marketplace.charges alter column amount drop not null;
+
 alter table marketplace.charges
-alter column amount drop not null,
 add column if not exists payment_intent text,
 add column if not exists transfer_group text,
 add column if not exists order_id text,
 add column if not exists currency text,
 add column if not exists refunded bigint,
 add column if not exists told_at timestamptz,
-add column if not exists updated_at timestamptz not null default clock_timestamp();
+add column if not exists updated_at timestamptz;
 
 do $$
 begin
@@ -52,6 +54,6 @@ comment on column marketplace.charges.currency is 'The charge''s currency; null 
 comment on column marketplace.charges.refunded is
   'Stripe''s amount_refunded, as last told: refunds that are still pending count in it. What is asked of sellers goes by stripe_refunds.';
 comment on column marketplace.charges.told_at is 'When Stripe said so, by its clock.';
-comment on column marketplace.charges.updated_at is 'When something new was last told of it.';
+comment on column marketplace.charges.updated_at is 'When something new was last told of it; null if nothing was since its row was made.';
 comment on constraint chk_charge_texts_are_bounded on marketplace.charges is 'Every text has an end.';
 comment on constraint chk_charge_refunded_is_bounded on marketplace.charges is 'Stripe takes at most twelve digits.';

@@ -18,6 +18,6 @@ $$;
 
 create index concurrently if not exists idx_seller_transfers_source_charge
 on marketplace.seller_transfers (source_charge)
-where source_charge is not null and root_id is null;
+where source_charge is not null;
 
 comment on index marketplace.idx_seller_transfers_source_charge is 'The transfers that were paid from a charge.';
