@@ -78,8 +78,8 @@ begin
     ) as c (cause_id, reason, amount, currency, created_at, decided_by)
     -- Withdrawn by a person: not asked for again.
     where not exists (
-      select from marketplace.reversal_requests as q
-      where (q.reversal_request_id = c.cause_id or q.asked_for = c.cause_id) and q.withdrawn_at is not null
+      select from marketplace._requests_for(c.cause_id) as q
+      where q.withdrawn_at is not null
         and not exists (
           select from marketplace.reversal_requests as n
           where n.asked_for = c.cause_id and n.replaces = q.reversal_request_id))
@@ -89,3 +89,22 @@ $$;
 
 comment on function marketplace._causes_of_charge(text) is
   'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn.';
+
+create or replace function marketplace._requests_for(p_cause_id text)
+returns setof marketplace.reversal_requests
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Two statements, so that each keeps its index.
+  return query
+    select r.* from marketplace.reversal_requests as r where r.reversal_request_id = p_cause_id;
+  return query
+    select r.* from marketplace.reversal_requests as r
+    where r.asked_for = p_cause_id and r.reversal_request_id <> p_cause_id;
+end
+$$;
+
+comment on function marketplace._requests_for(text) is
+  'The requests for a refund or dispute: the one of its own id, by whomever, and what events have asked beside it.';

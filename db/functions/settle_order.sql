@@ -61,9 +61,8 @@ begin
       from marketplace._causes_of_charge(p_charge_id) as k
     ) as c
     left join lateral (
-      select bool_and(r.asked_by = 'events' and r.order_id <> p_order_id) as is_elsewhere, min(r.requested_at) as asked_at
-      from marketplace.reversal_requests as r
-      where r.reversal_request_id = c.cause_id or r.asked_for = c.cause_id
+      select bool_and(r.asked_by = 'events' and r.order_id <> p_order_id) as is_elsewhere
+      from marketplace._requests_for(c.cause_id) as r
     ) as q on true
     where c.counts_all or c.reason = 'dispute'
     order by coalesce(q.is_elsewhere, true), c.created_at, c.cause_id);
@@ -82,23 +81,32 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_request marketplace.reversal_requests;
+  v_ids bigint[];
+  v_done bigint[] := array[]::bigint[];
 begin
   for v_round in 1..100 loop
-    select r.* into v_request
+    v_ids := null;
+    select marketplace._transfer_and_compensations(s.root_id) into v_ids
     from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_counts_all) as s
-    inner join marketplace.reversal_request_lines as l
-      on l.transfer_id = any (marketplace._transfer_and_compensations(s.root_id))
+    where s.over > 0 and s.root_id <> all (v_done)
+    order by s.root_id limit 1;
+    exit when not found;
+    select r.* into v_request
+    from marketplace.reversal_request_lines as l
     inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
-    where s.over > 0 and r.asked_by = 'events' and r.withdrawn_at is null
+    where l.transfer_id = any (v_ids) and r.asked_by = 'events' and r.withdrawn_at is null
       -- A quantum too much is no reason to send money back and forth: with a reversal sent, the next refund makes it up.
       and not exists (
         select from marketplace.seller_transfers as t
-        where t.reversal_request_id = r.reversal_request_id and (
+        where t.reversal_request_id = r.reversal_request_id and t.order_id = p_order_id and (
           t.status = 'reversed' or marketplace._may_be_under_way(t)
           or (t.status = 'permanently_failed' and t.completed_at is not null)))
     order by r.requested_at desc, r.reversal_request_id desc
     limit 1;
-    exit when not found;
+    if not found then
+      v_done := v_done || v_ids[1];
+      continue;
+    end if;
     perform marketplace.withdraw_reversal_request(
       v_request.reversal_request_id, 'asked again for less: another refund of the charge failed');
     perform marketplace._ask(v_request.asked_for, v_request.reason, p_order_id, v_request.reversal_request_id,

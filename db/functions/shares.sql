@@ -6,23 +6,26 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_all bigint[] := array[p_root_id];
+  v_new bigint[] := v_all;
 begin
-  -- What was given back after a refund failed is the same money of the same seller, in a transfer of its own.
-  return array(
-    with recursive given (id) as (
-      select p_root_id
-      union
+  -- What was given back after a refund failed is the same money of the same seller, in a transfer of its own; and that
+  -- may be taken and given back again.
+  while v_new <> array[]::bigint[] loop
+    v_new := array(
       select c.id
-      from given as g
-      inner join marketplace.seller_transfers as f on f.id = g.id or f.root_id = g.id
-      inner join marketplace.seller_transfers as c on c.compensates = f.id
-    )
-    select g.id from given as g order by g.id);
+      from unnest(v_new) as n (id)
+      cross join lateral marketplace._family(n.id) as f
+      inner join marketplace.seller_transfers as c on c.compensates = f.id);
+    v_all := v_all || v_new;
+  end loop;
+  return v_all;
 end
 $$;
 
 comment on function marketplace._transfer_and_compensations(bigint) is
-  'A transfer, and those that gave money of it back to its seller; the roots of their families, in id order.';
+  'A transfer, and those that gave money of it back to its seller: the roots of their families.';
 
 create or replace function marketplace._shares_of_charge(
   p_charge marketplace.charges, p_order_id text, p_gone bigint, p_counts_all boolean
@@ -34,16 +37,18 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_transfer record;
+  v_ids bigint[];
   v_asked bigint;
   v_asked_by_events bigint;
   v_target bigint;
 begin
   for v_transfer in select t.* from marketplace._transfers_of_charge(p_charge.charge_id, array[p_order_id]) as t loop
+    v_ids := marketplace._transfer_and_compensations(v_transfer.id);
     select coalesce(sum(l.asked), 0), coalesce(sum(l.asked) filter (where q.asked_by = 'events'), 0)
     into v_asked, v_asked_by_events
     from marketplace.reversal_request_lines as l
     inner join marketplace.reversal_requests as q on q.reversal_request_id = l.reversal_request_id
-    where l.transfer_id = any (marketplace._transfer_and_compensations(v_transfer.id)) and q.withdrawn_at is null;
+    where l.transfer_id = any (v_ids) and q.withdrawn_at is null;
 
     v_target := case
       when p_gone >= p_charge.amount then v_transfer.original_amount
@@ -81,8 +86,7 @@ declare
   v_share record;
   v_before text;
 begin
-  select count(*) into v_count from marketplace.reversal_requests as r
-  where r.reversal_request_id = p_cause_id or r.asked_for = p_cause_id;
+  select count(*) into v_count from marketplace._requests_for(p_cause_id);
   v_request_id := p_cause_id || case when v_count > 0 then '+' || v_count + 1 else '' end;
   insert into marketplace.reversal_requests (
     reversal_request_id, order_id, reason, is_whole, asked_by, asked_for, replaces
