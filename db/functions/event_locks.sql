@@ -18,7 +18,8 @@ begin
     || array(
       select r.order_id from marketplace.reversal_requests as r where r.asked_for = p_event.object_id)
     || array(
-      select t.order_id from marketplace.seller_transfers as t where t.stripe_transfer_id = p_event.object_id));
+      select t.order_id from marketplace.seller_transfers as t
+      where t.stripe_transfer_id = p_event.object_id and t.root_id is null));
 end
 $$;
 

@@ -10,6 +10,7 @@ declare
   v_counts_all boolean;
   v_cause marketplace.counted_cause;
   v_gone bigint := 0;
+  v_sums record;
 begin
   v_counts_all := exists (select from unnest(v_causes) as c where c.reason = 'refund');
   -- Those that have their request first: each later one asks for what they left.
@@ -21,10 +22,12 @@ begin
     end if;
   end loop;
 
-  perform marketplace._ask_for_less(p_charge, p_order_id, v_gone, v_counts_all);
-  if exists (
-    select from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_counts_all) as s where s.missing > 0
-  ) then
+  select coalesce(sum(s.over), 0) as over, coalesce(sum(s.missing), 0) as missing into v_sums
+  from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_counts_all) as s;
+  if v_sums.over > 0 then
+    perform marketplace._ask_for_less(p_charge, p_order_id, v_gone, v_counts_all);
+  end if;
+  if v_sums.missing > 0 then
     -- A share that nobody could ask before: of a transfer recorded since, or left by a refund that failed.
     select r.asked_for, r.reason into v_cause.cause_id, v_cause.reason
     from marketplace.reversal_requests as r

@@ -14,10 +14,9 @@ begin
   -- may be taken and given back again.
   while v_new <> array[]::bigint[] loop
     v_new := array(
-      select c.id
-      from unnest(v_new) as n (id)
-      cross join lateral marketplace._family(n.id) as f
-      inner join marketplace.seller_transfers as c on c.compensates = f.id);
+      select c.id from marketplace.seller_transfers as c
+      where c.compensates = any (array(
+        select f.id from unnest(v_new) as n (id) cross join lateral marketplace._family(n.id) as f)));
     v_all := v_all || v_new;
   end loop;
   return v_all;
@@ -44,11 +43,17 @@ declare
 begin
   for v_transfer in select t.* from marketplace._transfers_of_charge(p_charge.charge_id, array[p_order_id]) as t loop
     v_ids := marketplace._transfer_and_compensations(v_transfer.id);
-    select coalesce(sum(l.asked), 0), coalesce(sum(l.asked) filter (where q.asked_by = 'events'), 0)
+    -- By the requests' key, one at a time: a join would read all of them while the planner knows no better.
+    select coalesce(sum(a.asked), 0), coalesce(sum(a.asked) filter (where a.asked_by = 'events'), 0)
     into v_asked, v_asked_by_events
-    from marketplace.reversal_request_lines as l
-    inner join marketplace.reversal_requests as q on q.reversal_request_id = l.reversal_request_id
-    where l.transfer_id = any (v_ids) and q.withdrawn_at is null;
+    from (
+      select l.asked, (
+        select q.asked_by from marketplace.reversal_requests as q
+        where q.reversal_request_id = l.reversal_request_id and q.withdrawn_at is null) as asked_by
+      from marketplace.reversal_request_lines as l
+      where l.transfer_id = any (v_ids)
+    ) as a
+    where a.asked_by is not null;
 
     v_target := case
       when p_gone >= p_charge.amount then v_transfer.original_amount
