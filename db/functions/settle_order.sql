@@ -27,7 +27,9 @@ begin
   if v_sums.over > 0 then
     perform marketplace._ask_for_less(p_charge, p_order_id, v_gone, v_counts_all);
   end if;
-  if v_sums.missing > 0 then
+  if v_sums.missing > 0 and (v_sums.over = 0 or exists (
+    select from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_counts_all) as s where s.missing > 0
+  )) then
     -- A share that nobody could ask before: of a transfer recorded since, or left by a refund that failed.
     select r.asked_for, r.reason into v_cause.cause_id, v_cause.reason
     from marketplace.reversal_requests as r
