@@ -137,10 +137,10 @@ KEEPING = {
     "0008": "seller_transfers",
     "0014": "seller_transfers",
     "0018": "stripe_control_log",
-    "0034": "stripe_events",
-    "0035": "stripe_refunds",
-    "0037": "charges",
-    "0038": "stripe_control_log",
+    "0036": "stripe_events",
+    "0037": "stripe_refunds",
+    "0039": "charges",
+    "0040": "stripe_control_log",
 }
 
 
@@ -280,8 +280,8 @@ INDEXES = {
     "0013": "idx_seller_transfers_pending",
     "0023": "idx_seller_transfers_family",
     "0024": "idx_seller_transfers_stripe_transfer_id",
-    "0039": "idx_seller_transfers_source_charge",
-    "0040": "idx_reversal_requests_asked_for",
+    "0041": "idx_seller_transfers_source_charge",
+    "0042": "idx_reversal_requests_asked_for",
 }
 
 

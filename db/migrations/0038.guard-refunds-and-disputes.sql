@@ -1,5 +1,5 @@
 -- An end that was told stays told, whoever writes; and nothing of it is removed.
--- depends: 0035.add-refunds-and-disputes
+-- depends: 0037.add-refunds-and-disputes
 
 create or replace trigger _100_refuse_change
 before update on marketplace.stripe_refunds

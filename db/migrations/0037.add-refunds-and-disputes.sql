@@ -1,6 +1,6 @@
 -- Refunds and disputes as Stripe tells of them. Events come late, twice and in any order: what an object has become is
 -- kept here, and its end, once told, stays.
--- depends: 0034.add-event-inbox
+-- depends: 0036.add-event-inbox
 
 create table if not exists marketplace.stripe_refunds (
   refund_id text not null,

@@ -1,5 +1,5 @@
 -- What Stripe or a person tells of a charge beside its amount, which may be told later: whose order it paid.
--- depends: 0036.guard-refunds-and-disputes
+-- depends: 0038.guard-refunds-and-disputes
 
 -- squawk-ignore ban-drop-not-null
 alter table marketplace.charges alter column amount drop not null;

@@ -2,7 +2,7 @@
 --
 -- An event that cannot be acted on is kept with its error, not refused: a refused one is delivered again for three days
 -- and then never.
--- depends: 0033.index-made-for
+-- depends: 0035.index-successor-transfers
 
 create table if not exists marketplace.stripe_events (
   event_id text not null,

@@ -1,5 +1,5 @@
 -- Who asks for the sellers' share of a refund: the app, or the events themselves. And of a request, which of them did.
--- depends: 0037.extend-charges
+-- depends: 0039.extend-charges
 
 alter table marketplace.stripe_control
 add column if not exists refunds_by text not null default 'app';
