@@ -226,6 +226,24 @@ def test_after_a_failover_nothing_is_given_up_unseen(db: Database) -> None:
     assert story(db)[0] == (1000, "permanently_failed", None)
 
 
+def test_of_a_row_in_doubt_the_part_that_was_reversed_elsewhere_is_given_back(db: Database) -> None:
+    leased = unknown(db)
+    withdraw(db)
+    pass_time(db, leased["id"], "2 h")
+    looked = claim_again(db, leased["id"])
+
+    record_one(db, seen(looked, foreign(looked, "trr_f", 300)))
+    follow_up(db, leased["id"])
+
+    at_commit(db)
+    assert story(db) == [
+        (700, "permanently_failed", None),
+        (300, "reversed", None),
+        (300, "pending", "compensates 2"),
+        (700, "completed", "succeeds 1"),
+    ]
+
+
 def test_a_row_that_a_person_must_look_at_stays_where_it_is(db: Database) -> None:
     taken = refunded_transfer(db)
     db.execute("update marketplace.seller_transfers set parked_reason = 'moved_twice: two of them'")

@@ -161,6 +161,18 @@ def test_what_a_withdrawn_refund_lets_go_of_in_flight_goes_to_one_of_everything(
     assert story(db) == [(400, "reversal_pending", None), (600, "reversal_pending", None)]
 
 
+def test_a_row_that_another_took_over_from_is_not_asked_for(db: Database) -> None:
+    leased = claimed_send(db)
+    request_reversal(db)
+    record_one(db, sent(leased))
+    withdraw(db)
+
+    (taken,) = request_reversal(db, p_reversal_request_id="re_all")
+
+    assert taken["successor_of"] == leased["id"]
+    assert request_lines(db, "re_all") == [("key-1", 1000, 1000, 0)]
+
+
 def lost_send_of_a_refunded_order(db: Database) -> DictRow:
     """A send whose answer was lost, and which was not seen for so long that the row was given up as refunded."""
     lost = claimed_send(db)

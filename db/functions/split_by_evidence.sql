@@ -26,6 +26,7 @@ begin
   select * into strict v_slice from marketplace.seller_transfers as t where t.id = v_slice_id;
   perform marketplace._write_settled(
     marketplace._reversed_row(v_slice, null, marketplace._clean_text(p_words, 1000)));
+  perform marketplace._settle_withdrawn(v_slice_id, p_now);
   return v_row;
 end
 $$;
