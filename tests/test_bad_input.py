@@ -281,6 +281,7 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "look_up_first": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "read_open_reversals": ({}, {}),
     "read_open_transfers": ({}, {}),
+    "acted_event_types": ({}, {}),
     "pause_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "resume_stripe_calls": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "classify_stripe_outcome": (

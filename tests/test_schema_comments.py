@@ -10,6 +10,7 @@ pytest_plugins = ("tests.support.rolled_back",)
 
 # What programs outside may call; everything else is a helper (leading underscore) or a trigger function (tg_).
 PUBLIC_FUNCTIONS = {
+    "acted_event_types",
     "can_transition_transfer_status",
     "claim_due_reversals",
     "claim_due_transfers",

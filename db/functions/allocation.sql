@@ -118,7 +118,7 @@ begin
   for v_share in
     select
       a.transfer_key, a.asked, r.id, c.currency, c.quantum,
-      marketplace._available(r.id) as available
+      marketplace._available_of_key(r.id) as available
     from marketplace._allocated(p_allocation) as a
     left join marketplace.seller_transfers as r on r.transfer_key = a.transfer_key and r.order_id = p_order_id
     left join marketplace.currencies as c on c.currency = r.currency

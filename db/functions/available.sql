@@ -19,6 +19,22 @@ $$;
 comment on function marketplace._available(bigint) is
   'What a request may still ask of a transfer, in minor units: neither taken nor asked for by another one.';
 
+create or replace function marketplace._available_of_key(p_root_id bigint)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- What was given back after a refund failed is the same seller's money, in a transfer of its own.
+  return (
+    select sum(marketplace._available(i.id))::bigint from unnest(marketplace._families_of_key(p_root_id)) as i (id));
+end
+$$;
+
+comment on function marketplace._available_of_key(bigint) is
+  'What a request may still ask of a transfer and of those that gave money of it back, in minor units.';
+
 create or replace function marketplace._unmet(p_root_id bigint)
 returns bigint
 language plpgsql

@@ -1,26 +1,5 @@
 -- What an event is about, before anything is done for it.
 
-create or replace function marketplace._kind_of_event(p_type text)
-returns text
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return case
-    when p_type in ('refund.created', 'refund.updated', 'refund.failed', 'charge.refund.updated') then 'refund'
-    when p_type in (
-      'charge.dispute.created', 'charge.dispute.updated', 'charge.dispute.closed',
-      'charge.dispute.funds_withdrawn', 'charge.dispute.funds_reinstated') then 'dispute'
-    when p_type in ('charge.succeeded', 'charge.updated', 'charge.captured', 'charge.refunded') then 'charge'
-    when p_type in ('transfer.created', 'transfer.updated', 'transfer.reversed') then 'transfer'
-  end;
-end
-$$;
-
-comment on function marketplace._kind_of_event(text) is
-  'What a type of event tells of: refund, dispute, charge or transfer; null for types that are not acted on.';
-
 create or replace function marketplace._read_id(p_value jsonb)
 returns text
 language plpgsql

@@ -91,7 +91,7 @@ declare
 begin
   for v_round in 1..100 loop
     v_ids := null;
-    select marketplace._transfer_and_compensations(s.root_id) into v_ids
+    select marketplace._families_of_key(s.root_id) into v_ids
     from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_counts_all) as s
     where s.over > 0 and s.root_id <> all (v_done)
     order by s.root_id limit 1;

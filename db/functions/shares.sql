@@ -1,31 +1,5 @@
 -- How much of each transfer is to be asked, and asking for it.
 
-create or replace function marketplace._transfer_and_compensations(p_root_id bigint)
-returns bigint[]
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_all bigint[] := array[p_root_id];
-  v_new bigint[] := v_all;
-begin
-  -- What was given back after a refund failed is the same money of the same seller, in a transfer of its own; and that
-  -- may be taken and given back again.
-  while v_new <> array[]::bigint[] loop
-    v_new := array(
-      select c.id from marketplace.seller_transfers as c
-      where c.compensates = any (array(
-        select f.id from unnest(v_new) as n (id) cross join lateral marketplace._family(n.id) as f)));
-    v_all := v_all || v_new;
-  end loop;
-  return v_all;
-end
-$$;
-
-comment on function marketplace._transfer_and_compensations(bigint) is
-  'A transfer, and those that gave money of it back to its seller: the roots of their families.';
-
 create or replace function marketplace._shares_of_charge(
   p_charge marketplace.charges, p_order_id text, p_gone bigint, p_counts_all boolean
 )
@@ -42,7 +16,7 @@ declare
   v_target bigint;
 begin
   for v_transfer in select t.* from marketplace._transfers_of_charge(p_charge.charge_id, array[p_order_id]) as t loop
-    v_ids := marketplace._transfer_and_compensations(v_transfer.id);
+    v_ids := marketplace._families_of_key(v_transfer.id);
     -- By the requests' key, one at a time: a join would read all of them while the planner knows no better.
     select coalesce(sum(a.asked), 0), coalesce(sum(a.asked) filter (where a.asked_by = 'events'), 0)
     into v_asked, v_asked_by_events
@@ -130,7 +104,7 @@ begin
         select count(*) from marketplace._family(i.id) as f
         where f.status in ('pending', 'failed') and marketplace._may_be_under_way(f)), i.id desc)
       = count(*) over () as is_last
-    from unnest(marketplace._transfer_and_compensations(p_root_id)) as i (id)
+    from unnest(marketplace._families_of_key(p_root_id)) as i (id)
     order by is_last, i.id
   loop
     v_take := case when v_part.is_last then v_rest else least(v_rest, v_part.available) end;

@@ -81,8 +81,8 @@ begin
     select r.id, r.transfer_key, c.currency, c.quantum, f.available
     from marketplace.seller_transfers as r
     inner join marketplace.currencies as c on c.currency = r.currency
-    cross join lateral (select marketplace._available(r.id) as available) as f
-    where r.order_id = p_order_id and r.root_id is null and f.available > 0
+    cross join lateral (select marketplace._available_of_key(r.id) as available) as f
+    where r.order_id = p_order_id and r.transfer_key is not null and f.available > 0
     order by r.id;
 end
 $$;

@@ -95,14 +95,14 @@ begin
     -- Given up with the money still at the seller: asked for, and not to be had by machine.
     v_asked := marketplace._available(p_root_id) + (
       select coalesce(sum(f.amount), 0) from marketplace._family(p_root_id) as f
-      where f.status = 'permanently_failed' and f.completed_at is not null);
+      where f.status = 'permanently_failed' and f.completed_at is not null and not marketplace._is_followed(f.id));
   end if;
   if v_asked = 0 then
     return;
   end if;
   v_met := marketplace._take(p_root_id, p_reversal_request_id, v_asked);
   insert into marketplace.reversal_request_lines (reversal_request_id, transfer_id, transfer_key, asked, met, unmet)
-  select p_reversal_request_id, r.id, r.transfer_key, v_asked, v_met, v_asked - v_met
+  select p_reversal_request_id, r.id, marketplace._family_key(r), v_asked, v_met, v_asked - v_met
   from marketplace.seller_transfers as r where r.id = p_root_id;
 end
 $$;

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 _BIRTH = "db/functions/transfer_birth.sql"
+_ORDER_LOCK = "db/functions/order_lock.sql"
 _FAMILY = "db/functions/family.sql"
 _TAKE = "db/functions/take_back.sql"
 _GUARDS = "db/functions/transfer_guards.sql"
@@ -18,7 +19,7 @@ MUTANTS = (
         "A transfer recorded while its refund is requested is seen by neither: it is never taken back.",
         "test_request_reversal.py::test_a_refund_waits_for_a_transfer_that_is_being_recorded",
         (
-            _BIRTH,
+            _ORDER_LOCK,
             "pg_advisory_xact_lock(hashtextextended('seller-transfers order ' || p_order_id, 0))",
             "length(p_order_id)",
         ),
