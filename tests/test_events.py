@@ -145,11 +145,24 @@ def test_an_event_that_is_kept_is_tried_again_when_it_comes_again(db: Database) 
     assert asked(db) == {"key-1": 45}
 
 
-def test_transfers_that_stripe_tells_of_too_early_are_kept_until_they_are_recorded(db: Database) -> None:
+def test_what_is_told_of_a_transfer_too_early_is_kept_until_its_order_changes(db: Database) -> None:
+    db.execute(
+        """
+        create or replace function marketplace._note_transfer_created(p_transfer jsonb)
+        returns text language plpgsql as $$
+        begin
+          if not exists (select from marketplace.seller_transfers) then
+            raise exception 'not yet' using errcode = 'ST010', hint = 'Wait.';
+          end if;
+          return 'acted: it is known';
+        end $$
+        """
+    )
     by_group = ingest(db, event("transfer.created", stripe_transfer(transfer_group="order-1")))
     by_metadata = ingest(db, event("transfer.updated", stripe_transfer(metadata={"order_id": "order-1"})))
     assert (by_group["result"], by_metadata["result"]) == ("kept", "kept")
-    assert kept(db, by_group["event_id"])["order_id"] == "order-1"
+    seen = kept(db, by_group["event_id"])
+    assert (seen["order_id"], seen["detail"], seen["next_step"]) == ("order-1", "ST010: not yet", "Wait.")
 
     record_transfer(db, 1)
 

@@ -40,3 +40,34 @@ $$;
 
 comment on function marketplace._payments_of_event(marketplace.stripe_events) is
   'The charge and the payment intent of an event, for their locks.';
+
+create or replace function marketplace._lock_event(p_event marketplace.stripe_events)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_orders text[];
+begin
+  for v_try in 1..5 loop
+    v_orders := marketplace._orders_to_lock(p_event);
+    begin
+      perform marketplace._lock_payment(v_orders, marketplace._payments_of_event(p_event));
+      if marketplace._orders_to_lock(p_event) <@ v_orders then
+        return;
+      end if;
+      raise exception 'event %: its order has just become known', p_event.event_id
+        using errcode = 'serialization_failure', hint = 'Deliver the event again.';
+    exception
+      when serialization_failure then
+        -- Goes back behind the savepoint, which gives the locks back: an order's comes before a payment's.
+        if v_try = 5 then
+          raise;
+        end if;
+    end;
+  end loop;
+end
+$$;
+
+comment on function marketplace._lock_event(marketplace.stripe_events) is
+  'Waits for the locks of an event''s orders and payment. Raises 40001 where ever new orders become known meanwhile.';

@@ -14,19 +14,12 @@ as $$
 declare
   v_event marketplace.stripe_events;
   v_known marketplace.stripe_events;
-  v_orders text[];
 begin
   perform marketplace._require_event(p_event, p_raw_sha256);
   perform marketplace._require_read_committed();
   v_event := marketplace._read_event(p_event, p_raw_sha256);
   if v_event.state = 'kept' then
-    v_orders := marketplace._orders_to_lock(v_event);
-    perform marketplace._lock_payment(v_orders, marketplace._payments_of_event(v_event));
-    if not marketplace._orders_to_lock(v_event) <@ v_orders
-      and not marketplace._try_lock_orders(marketplace._orders_to_lock(v_event)) then
-      raise exception 'event %: its order has just become known, and is being changed', v_event.event_id
-        using errcode = 'serialization_failure', hint = 'Deliver the event again.';
-    end if;
+    perform marketplace._lock_event(v_event);
   end if;
 
   insert into marketplace.stripe_events values (v_event.*) on conflict on constraint pk_stripe_events do nothing;

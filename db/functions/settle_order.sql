@@ -104,7 +104,9 @@ begin
       and not exists (
         select from marketplace.seller_transfers as t
         where t.reversal_request_id = r.reversal_request_id and t.order_id = p_order_id and (
-          t.status = 'reversed' or marketplace._may_be_under_way(t)
+          t.status = 'reversed'
+          or (t.status = 'reversal_pending' and (
+            t.lease_token is not null or t.call_last_sent_at is not null or t.call_unknown))
           or (t.status = 'permanently_failed' and t.completed_at is not null)))
     order by r.requested_at desc, r.reversal_request_id desc
     limit 1;
