@@ -13,7 +13,7 @@ from runner.catch_up import BadSince, read_since
 from runner.cli import main
 from tests.support.databases import Database, rows, value
 from tests.support.event_list import ACCOUNT, Answer, EventList, event_list, refusal
-from tests.support.inbox import comes_to, inbox_that_runs, install_stand_in, stored, stored_event
+from tests.support.inbox import comes_to, inbox_that_runs, stored, stored_event
 from tests.support.webhooks import event
 
 KEY = "sk_test_51Secret"
@@ -29,7 +29,6 @@ def stripe() -> Iterator[EventList]:
 
 @pytest.fixture
 def inbox(db: Database) -> Database:
-    install_stand_in(db)
     act_on(db, "'customer.created'")
     db.execute("create table seen (n bigint generated always as identity, event_id text)")
     return db

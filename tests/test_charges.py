@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Database, row, rows
-from tests.support.events import by_events, charge, event, ingest, result, stand_in
+from tests.support.events import by_events, charge, event, ingest, result
 from tests.support.transfers import call, contents, create_transfer, record_transfer
 
 pytest_plugins = ("tests.support.rolled_back",)
@@ -23,7 +23,6 @@ KNOWN = {
 
 @pytest.fixture
 def db(rolled_back_db: Database) -> Database:
-    stand_in(rolled_back_db)
     by_events(rolled_back_db)
     return rolled_back_db
 

@@ -18,7 +18,6 @@ from tests.support.events import (
     refunded,
     requests,
     result,
-    stand_in,
 )
 from tests.support.transfers import create_transfer, record_transfer, request_parts, transfer
 
@@ -27,7 +26,6 @@ pytest_plugins = ("tests.support.rolled_back",)
 
 @pytest.fixture
 def db(rolled_back_db: Database) -> Database:
-    stand_in(rolled_back_db)
     return rolled_back_db
 
 

@@ -17,7 +17,6 @@ from tests.support.events import (
     event,
     ingest,
     refund,
-    stand_in,
     states,
     stripe_transfer,
 )
@@ -146,7 +145,6 @@ def ends(db: Database, events: Sequence[Event]) -> Iterator[tuple[list[str], Sta
 @pytest.mark.parametrize("name", SETS)
 def test_every_order_of_a_set_of_events_ends_the_same(rolled_back_db: Database, name: str) -> None:
     expected, prepare, events = SETS[name]
-    stand_in(rolled_back_db)
     by_events(rolled_back_db)
     prepare(rolled_back_db)
 
@@ -158,7 +156,6 @@ def test_every_order_of_a_set_of_events_ends_the_same(rolled_back_db: Database, 
 
 
 def test_a_transfer_recorded_anywhere_among_the_events_ends_the_same(rolled_back_db: Database) -> None:
-    stand_in(rolled_back_db)
     by_events(rolled_back_db)
     events = [*refund_events(1, 50, "succeeded"), *refund_events(2, 10, "succeeded", "failed")]
     for position in range(len(events) + 1):

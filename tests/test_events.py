@@ -18,7 +18,6 @@ from tests.support.events import (
     refund,
     refunded,
     result,
-    stand_in,
     states,
     stripe_transfer,
 )
@@ -34,7 +33,6 @@ FROM_CHARGE = {"p_amount": 90, "p_source_charge": "ch_1", "p_charge_amount": 100
 @pytest.fixture
 def db(rolled_back_db: Database) -> Database:
     """For tests that need one session; the others open all of theirs."""
-    stand_in(rolled_back_db)
     by_events(rolled_back_db)
     return rolled_back_db
 
@@ -43,7 +41,6 @@ def db(rolled_back_db: Database) -> Database:
 def session(connect: Connect) -> Database:
     """A session on a database of its own, in which events ask."""
     opened = impatient(connect)
-    stand_in(opened)
     by_events(opened)
     return opened
 

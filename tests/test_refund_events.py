@@ -18,7 +18,6 @@ from tests.support.events import (
     refunded,
     requests,
     result,
-    stand_in,
     states,
 )
 from tests.support.transfers import (
@@ -36,7 +35,6 @@ pytest_plugins = ("tests.support.rolled_back",)
 
 @pytest.fixture
 def db(rolled_back_db: Database) -> Database:
-    stand_in(rolled_back_db)
     by_events(rolled_back_db)
     return rolled_back_db
 

@@ -20,7 +20,7 @@ from runner.cli import main
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import SimulatorClient
 from tests.support.databases import Database, rows, value
-from tests.support.inbox import inbox_that_runs, install_stand_in
+from tests.support.inbox import inbox_that_runs
 from tests.support.orders import open_rows, pay_sellers, refund, refunded, set_delays
 from tests.support.runners import REPOSITORY, Runner, runners, wait_until
 from tests.support.webhooks import encoded, endpoint, event, signature
@@ -195,7 +195,6 @@ def test_a_bad_setting_is_told_without_the_secret_in_it(name: str, environment: 
 def test_the_webhook_leaves_no_secret_anywhere_whatever_is_delivered(
     db: Database, dsn: str, embedded_postgres: EmbeddedPostgres, tmp_path: Path
 ) -> None:
-    install_stand_in(db)
     raises = "raise exception '%', (p_event -> 'data' -> 'object' ->> 'note') using errcode = '22023';"
     notes = {name: words for name, words in QUOTES.items() if name in ("webhook", "whole", "bearer")}
     notes["known"] = f"{WEBHOOK_SECRET} {KEY}"

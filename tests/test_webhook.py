@@ -18,7 +18,7 @@ import runner.database
 from runner.event import DEPTH_LIMIT
 from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
 from tests.support.forgeries import KINDS, deliver_all
-from tests.support.inbox import comes_to, inbox_that_runs, install_stand_in, stored, stored_event
+from tests.support.inbox import comes_to, inbox_that_runs, stored, stored_event
 from tests.support.runners import wait_until
 from tests.support.webhooks import (
     NEXT_SECRET,
@@ -52,7 +52,6 @@ def _shared(
     dsn = server_address.dsn("webhook")
     with janitor, ExitStack() as stack:
         db = stack.enter_context(closing(open_database(dsn)))
-        install_stand_in(db)
         folder, secrets = tmp_path_factory.mktemp("webhook"), f"{SECRET}, {NEXT_SECRET}"
         at = stack.enter_context(endpoint(dsn, folder, secrets=secrets, webhook_body_limit=BODY_LIMIT))
         yield at, db, dsn
@@ -513,7 +512,6 @@ def test_a_statement_that_takes_too_long_is_stopped_and_means_come_again(
 def test_a_database_that_is_away_means_come_again_and_is_waited_for(
     db: Database, dsn: str, connect: Connect, server_address: ServerAddress, tmp_path: Path
 ) -> None:
-    install_stand_in(db)
     (name,) = rows(db, "select current_database() as name")[0].values()
 
     with endpoint(dsn, tmp_path) as at, closing(open_database(server_address.dsn("postgres"))) as maintenance:
@@ -658,7 +656,6 @@ def test_every_delivery_is_one_line_without_its_content_its_signature_or_a_secre
 
 
 async def test_a_kept_event_is_read_with_what_stands_in_its_way(db: Database, dsn: str) -> None:
-    install_stand_in(db)
     database = runner.database.Database(dsn, "test")
     kept = event("evt_kept", event_type="refund.updated", data={"object": {"id": "re_1", "object": "refund"}})
     try:
@@ -670,7 +667,6 @@ async def test_a_kept_event_is_read_with_what_stands_in_its_way(db: Database, ds
 
 
 def test_kept_events_are_tried_again_from_the_start_on(db: Database, dsn: str, tmp_path: Path) -> None:
-    install_stand_in(db)
     db.execute(
         """
         create or replace function marketplace.retry_events(p_limit integer default 100)

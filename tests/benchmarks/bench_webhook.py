@@ -20,7 +20,6 @@ from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.owned_process import owned_command
 from tests.benchmarks.setting import fresh_database, run_benchmarks, say
 from tests.support.databases import Database, value
-from tests.support.inbox import install_stand_in
 from tests.support.runners import REPOSITORY
 from tests.support.webhooks import PATH, encoded, endpoint, event, signature
 
@@ -42,19 +41,18 @@ def measure(server: EmbeddedPostgres) -> None:
         tempfile.TemporaryDirectory() as folder,
         _on_cores(_postgres_pids(db), SERVER_CORES, wanted=pinned),
         _on_cores([0], SENDER_CORES, wanted=pinned),
+        endpoint(dsn, Path(folder)) as at,
     ):
-        install_stand_in(db)
-        with endpoint(dsn, Path(folder)) as at:
-            if pinned:
-                _pin(at.runner.process.pid, SERVER_CORES)
-            before = _cpu_seconds(at.runner.process.pid)
-            latencies, answers, elapsed = asyncio.run(_steadily(at.port))
-            busy = _cpu_seconds(at.runner.process.pid) - before
-            stored = _stored(db)
-            full = asyncio.run(_flat_out(at.port))
-            at.runner.send(signal.SIGTERM)
-            assert at.runner.exit_code() == 0
-            lost = answers[200] + full.total - _stored(db)
+        if pinned:
+            _pin(at.runner.process.pid, SERVER_CORES)
+        before = _cpu_seconds(at.runner.process.pid)
+        latencies, answers, elapsed = asyncio.run(_steadily(at.port))
+        busy = _cpu_seconds(at.runner.process.pid) - before
+        stored = _stored(db)
+        full = asyncio.run(_flat_out(at.port))
+        at.runner.send(signal.SIGTERM)
+        assert at.runner.exit_code() == 0
+        lost = answers[200] + full.total - _stored(db)
     rate = len(latencies) / elapsed
     verdict = "reached" if rate >= 0.99 * RATE and answers == Counter({200: stored}) and not lost else "MISSED"
     cores = f"{len(SERVER_CORES)} cores" if pinned else "all cores: too few to set some apart"

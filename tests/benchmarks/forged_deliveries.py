@@ -14,7 +14,7 @@ import click
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.benchmarks.setting import fresh_database, run_benchmarks
 from tests.support.forgeries import deliver_all
-from tests.support.inbox import install_stand_in, stored
+from tests.support.inbox import stored
 from tests.support.webhooks import SECRET, endpoint
 
 COUNT = int(os.environ.get("COUNT", "10000"))
@@ -24,7 +24,6 @@ SEED = int(os.environ.get("SEED", "20261122"))
 def measure(server: EmbeddedPostgres) -> None:
     """Forged deliveries: every answer, and what is stored in the end."""
     with fresh_database(server, "forged") as (dsn, db), tempfile.TemporaryDirectory() as folder:
-        install_stand_in(db)
         with endpoint(dsn, Path(folder)) as at:
             outcome = deliver_all(at.port, COUNT, seed=SEED, secret=SECRET)
         found = stored(db)

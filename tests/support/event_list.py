@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-ACCOUNT = "acct_1PgafTB7WZ01zgkW"
+ACCOUNT = "acct_1QhbgUC8XA12ahlX"
 
 Answer = tuple[int, object]
 

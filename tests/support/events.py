@@ -11,41 +11,6 @@ from tests.support.transfers import call
 
 Event = dict[str, Any]
 
-# Until the real ones are there; what they do beside has tests of its own.
-_STAND_INS = """
-do $$
-begin
-  if to_regprocedure('marketplace.withdraw_reversal_request(text, text)') is null then
-    create function marketplace.withdraw_reversal_request(p_reversal_request_id text, p_reason text)
-    returns setof marketplace.seller_transfers language plpgsql as $body$
-    begin
-      insert into marketplace.reversal_requests as r (
-        reversal_request_id, order_id, reason, withdrawn_at, withdrawn_by, withdrawn_reason
-      ) values (p_reversal_request_id, null, null, clock_timestamp(), session_user, p_reason)
-      on conflict on constraint pk_reversal_requests do update
-      set withdrawn_at = clock_timestamp(), withdrawn_by = session_user, withdrawn_reason = p_reason
-      where r.withdrawn_at is null;
-    end $body$;
-  end if;
-  if to_regprocedure('marketplace._note_transfer_created(jsonb)') is null then
-    create function marketplace._note_transfer_created(p_transfer jsonb) returns text language plpgsql as $body$
-    begin
-      return 'acted: it is known';
-    end $body$;
-    create function marketplace._note_transfer_reversed(p_transfer jsonb) returns text language plpgsql as $body$
-    begin
-      return 'nothing to do: it was reversed';
-    end $body$;
-  end if;
-end $$;
-"""
-
-
-def stand_in(db: Database) -> None:
-    """Have what events call, whether it is there or not."""
-    db.execute(_STAND_INS)
-
-
 _numbers = itertools.count(1)
 
 
