@@ -22,6 +22,7 @@ NO_NUMBER, TOO_LARGE, NO_SUCH_FUNCTION, NO_INTERVAL, NO_JSON, NUL = "22P02", "22
 LONG = "x" * 256
 # A paid row that was recorded without its id at Stripe.
 WITHOUT_ID = 900_001
+PENDING = 900_002
 
 UNUSABLE_TEXT: list[tuple[Any, str]] = [
     (None, MISSING),
@@ -270,6 +271,20 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
         },
     ),
+    "retry_now": (
+        {"p_id": PENDING, "p_reason": "x"},
+        {
+            "p_id": [
+                (None, MISSING),
+                (0, INVALID),
+                (-1, INVALID),
+                (2**63, NO_SUCH_FUNCTION),
+                ("one", NO_NUMBER),
+            ],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
+    "read_needs_attention": ({}, {}),
     "reopen": (
         {"p_id": WITHOUT_ID, "p_reason": "x", "p_stripe_transfer_id": "tr_8"},
         {
@@ -380,6 +395,7 @@ def seed(db: Database) -> None:
     record_transfer(db, 2)
     refunded_transfer(db, 3)
     insert_transfer(db, id=WITHOUT_ID, status="completed", completed_at="now")
+    insert_transfer(db, id=PENDING, status="pending", next_retry_at="now", call_generation=1, call_minted_at="now")
 
 
 def refusal_of(db: Database, function: str, arguments: Arguments) -> psycopg.Error:

@@ -22,6 +22,8 @@ PUBLIC_FUNCTIONS = {
     "note_charge",
     "read_open_reversals",
     "read_open_transfers",
+    "read_needs_attention",
+    "retry_now",
     "pause_stripe_calls",
     "read_kept_events",
     "read_queue_health",

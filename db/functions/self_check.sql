@@ -119,7 +119,8 @@ as $$
     ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
     ('idx_seller_transfers_order'), ('idx_seller_transfers_successor_of'), ('idx_seller_transfers_compensates'),
     ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer'),
-    ('idx_seller_transfers_source_charge'),
+    ('idx_seller_transfers_source_charge'), ('idx_seller_transfers_given_up'),
+    ('idx_seller_transfers_without_transfer_id'), ('idx_reversal_request_lines_unmet'),
     ('idx_reversal_requests_asked_for'), ('idx_stripe_events_kept'), ('idx_stripe_events_kept_order'),
     ('idx_stripe_events_kept_payment_intent'), ('idx_stripe_events_charge')
   ) as w (index)

@@ -14,21 +14,31 @@ as $$
       f.it ->> 'id' as id,
       f.it #>> '{metadata,seller_transfers_identity}' as identity,
       f.it #>> '{metadata,transfer_key}' as transfer_key,
+      coalesce(marketplace._read_amount(f.it -> 'amount'), 0) as amount,
       coalesce(marketplace._read_amount(f.it -> 'amount_reversed'), 0) as reversed,
       f.it ->> 'transfer_group' as transfer_group,
       format('%s (%s %s)', f.it ->> 'id', f.it ->> 'amount', left(f.it ->> 'currency', 20)) as words,
       marketplace._is_transfer(f.it) and marketplace._read_amount(f.it -> 'amount') is not null as readable,
       marketplace._fits_send(f.it, p_row) as fits
     from jsonb_array_elements(p_found) as f (it)
+  ), told as (
+    select
+      l.*,
+      -- Of several, one that was taken back in full is none any more.
+      coalesce(l.identity = p_identity, false) and (
+        l.reversed < l.amount
+        or not coalesce(bool_or(l.reversed < l.amount) filter (where l.identity = p_identity) over (), false)
+      ) as ours
+    from listed as l
   )
   select
     coalesce(bool_and(l.readable), true) and count(*) = count(distinct l.id),
-    count(*) filter (where l.identity = p_identity),
-    min(l.id) filter (where l.identity = p_identity),
-    left(string_agg(l.words, ', ' order by l.id) filter (where l.identity = p_identity), 500),
-    coalesce(bool_and(l.fits) filter (where l.identity = p_identity), false),
-    left(min(l.transfer_group) filter (where l.identity = p_identity), 255),
-    max(l.reversed) filter (where l.identity = p_identity),
+    count(*) filter (where l.ours),
+    min(l.id) filter (where l.ours),
+    left(string_agg(l.words, ', ' order by l.id) filter (where l.ours), 500),
+    coalesce(bool_and(l.fits) filter (where l.ours), false),
+    left(min(l.transfer_group) filter (where l.ours), 255),
+    max(l.reversed) filter (where l.ours),
     -- Without any mark of ours. One with a mark is another row's, or of this key and none of its rows is here any more.
     left(string_agg(l.words, ', ' order by l.id) filter (
       where not marketplace._is_recorded(l.id) and case
@@ -36,7 +46,7 @@ as $$
           l.fits and (p_row.source_charge is not null or l.transfer_group is not distinct from p_row.order_id)
         else l.transfer_key = p_transfer_key and l.identity <> all (p_of_key)
       end), 500)
-  from listed as l
+  from told as l
 $$;
 
 comment on function marketplace._transfers_seen(jsonb, marketplace.seller_transfers, text, text, text[]) is
