@@ -104,6 +104,19 @@ class RegisteredRunner:
 
 
 @dataclass(frozen=True, slots=True)
+class Attention:
+    """One problem that waits for a person: what it is, why, since when, and what to type next."""
+
+    problem: str
+    is_urgent: bool
+    needed_since: datetime
+    transfer_id: int | None
+    order_id: str | None
+    why: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
 class RateBudget:
     """Stripe calls that all runners together may make: as set, and now; None is any number."""
 
@@ -290,6 +303,10 @@ class Database:
     async def queue_health(self) -> list[QueueHealth]:
         """How the work stands, a row per kind."""
         return await self._call(QueueHealth, "SELECT * FROM marketplace.read_queue_health()", ())
+
+    async def needs_attention(self) -> list[Attention]:
+        """What waits for a person, the oldest first."""
+        return await self._call(Attention, "SELECT * FROM marketplace.read_needs_attention()", ())
 
     async def open_transfers(self) -> list[OpenReason]:
         """Why transfers are not sent yet, a row per reason; those that need a person first."""

@@ -5,7 +5,18 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
-from runner.database import Database, OpenReason, Problem, QueueHealth, RateBudget, RegisteredRunner, TransferTotal
+from runner.database import (
+    Attention,
+    Database,
+    OpenReason,
+    Problem,
+    QueueHealth,
+    RateBudget,
+    RegisteredRunner,
+    TransferTotal,
+)
+
+_ATTENTION_LIMIT = 10
 
 
 def money(amount: int, exponent: int) -> str:
@@ -33,13 +44,16 @@ async def show_status(database: Database) -> bool:
         print_health(console, kind)
         print_reasons(console, reasons[kind.kind])
     print_pause(console, health)
-    needs_a_person = any(reason.needs_a_person for found in reasons.values() for reason in found)
-    if needs_a_person:
-        print_what_to_do(console)
+    attention = [found for found in await database.needs_attention() if found.problem != "paused"]
+    print_attention(console, attention)
     print_budget(console, budget)
     print_runners(console, runners)
     print_problems(console, problems)
-    return not problems and not needs_a_person and all(kind.paused_by in (None, "person") for kind in health)
+    return (
+        not problems
+        and not any(found.is_urgent for found in attention)
+        and all(kind.paused_by in (None, "person") for kind in health)
+    )
 
 
 def totals_table(totals: list[TransferTotal]) -> Table:
@@ -100,12 +114,20 @@ def print_reasons(console: Console, reasons: list[OpenReason]) -> None:
         console.print(f"  {person}{found.transfers} {found.reason}{since}: {found.meaning}", markup=False)
 
 
-def print_what_to_do(console: Console) -> None:
-    """Where a person looks further."""
-    console.print(
-        "Which rows: select id, parked_reason from marketplace.seller_transfers where parked_reason is not null;\n"
-        "What to do about them: the README, under 'Looking around with psql'."
-    )
+def print_attention(console: Console, problems: list[Attention]) -> None:
+    """What waits for a person, with what to type next."""
+    for found in problems[:_ATTENTION_LIMIT]:
+        of = f" transfer {found.transfer_id}" if found.transfer_id is not None else ""
+        of += f" order {found.order_id}" if found.order_id is not None else ""
+        console.print(
+            f"{found.problem.upper()} since {found.needed_since:%Y-%m-%d %H:%M %Z}{of}: {found.why}", markup=False
+        )
+        console.print(f"  {found.next_step}", markup=False)
+    if problems:
+        if len(problems) > _ATTENTION_LIMIT:
+            console.print(f"{len(problems) - _ATTENTION_LIMIT} more.")
+        console.print("All of them: select * from marketplace.needs_attention;")
+        console.print("What to do about them: the README, under 'Looking around with psql'.")
 
 
 def print_budget(console: Console, budget: RateBudget) -> None:

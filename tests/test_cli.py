@@ -423,7 +423,9 @@ def test_status_with_a_parked_row_is_1_and_says_where_to_look(
     assert result.exit_code == 1
     assert "  NEEDS A PERSON: 1 moved_twice (since " in result.stdout
     assert ": Two reversals were made for one: give one back by a transfer." in result.stdout
-    assert "where parked_reason is not null;\nWhat to do about them: the README, under " in result.stdout
+    assert "\nPARKED since " in result.stdout
+    assert "select id, status from marketplace.retry_now(p_id => " in result.stdout
+    assert "from marketplace.needs_attention;\nWhat to do about them: the README, under " in result.stdout
 
 
 def test_status_shows_the_rate_and_the_runners(dsn: str, db: Database) -> None:
