@@ -39,7 +39,8 @@ with problems as (
     )
   union all
   select
-    'no Stripe id', false, t.created_at, t.id, t.order_id, 'Recorded as paid without its Stripe id: it cannot be taken back.',
+    'no Stripe id', false, t.created_at, t.id, t.order_id,
+    'Recorded as paid without its Stripe id: it cannot be taken back.',
     format(
       'select id from marketplace.reopen(p_id => %s, p_reason => ''…'', p_stripe_transfer_id => ''tr_…'');', t.id)
   from marketplace.seller_transfers as t
