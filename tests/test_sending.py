@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 from tests.support.databases import Database, rows, value
 from tests.support.look_ups import pass_time
 from tests.support.transfers import (
+    Facts,
     at_commit,
     attempts,
     call,
@@ -420,6 +421,30 @@ def test_after_a_refund_an_unknown_send_that_is_found_goes_back(db: Database) ->
 
     assert record_one(db, transfers_found(leased, transfer_object(leased)))["status"] == "reversal_pending"
     assert request_lines(db) == [("key-1", 1000, 1000, 0)]
+
+
+@pytest.mark.parametrize(
+    ("found", "parked"),
+    [
+        pytest.param([{"metadata": {}}], "mismatch: ", id="somebody paid it by hand"),
+        pytest.param([{}, {"transfer_id": "tr_2"}], "moved_twice: ", id="two of ours"),
+    ],
+)
+def test_what_a_look_found_and_left_to_a_person_is_not_taken_for_unpaid(
+    db: Database, found: list[Facts], parked: str
+) -> None:
+    leased = claimed_send(db)
+    record_one(db, refusal(leased))
+    looked = claim_send_again(db, leased["id"])
+    there = {"transfer_group": "order-1"}
+    record_one(db, transfers_found(looked, *(transfer_object(looked, **{**there, **each}) for each in found)))
+
+    assert request_reversal(db) == []
+
+    held = transfer(db, leased["id"])
+    assert (held["status"], held["call_unknown"]) == ("failed", True)
+    assert held["parked_reason"].startswith(parked)
+    assert request_lines(db) == [("key-1", 1000, 0, 1000)]
 
 
 def test_a_lost_lease_after_a_refund_is_looked_for(db: Database) -> None:

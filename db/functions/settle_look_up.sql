@@ -36,6 +36,10 @@ begin
     when 'not_found' then
       v_row := marketplace._give_up_row(v_row, coalesce(p_outcome.error_code, 'not_found'), v_words);
     when 'moved_twice', 'mismatch' then
+      if p_row.completed_at is null then
+        -- The seller may have the money, by one of these: a refund must not take the row for unpaid.
+        v_row := marketplace._unknown_row(v_row);
+      end if;
       v_row.parked_reason := left(v_words, 1000);
     when 'configuration' then
       v_row.failure_code := 'configuration';
