@@ -199,3 +199,15 @@ def test_an_id_for_a_row_that_has_one_is_another_transfer(db: Database) -> None:
     assert reopen(db, dead["id"], "tr_1")["stripe_transfer_id"] == "tr_1"
     unpaid = add_transfer(db, "permanently_failed")
     assert refused(db, unpaid, "tr_9").sqlstate == "ST003"
+
+
+def test_a_part_goes_on_as_one_of_the_transfer_it_was_split_from_only(db: Database) -> None:
+    record_transfer(db, p_stripe_transfer_id=None)
+    (part,) = request_parts(db, {"key-1": 300})
+    claim(db)
+    record_transfer(db, p_stripe_transfer_id="tr_1")
+
+    assert refused(db, part["id"], "tr_2").sqlstate == "ST003"
+
+    assert reopen(db, part["id"], "tr_1")["stripe_transfer_id"] == "tr_1"
+    at_commit(db)
