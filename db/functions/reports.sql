@@ -31,11 +31,9 @@ declare
 begin
   -- What became of a row may move more of its order's money: slices, what a request could not take before, what is given
   -- back. In one order everywhere, or two batches could wait for each other.
-  for v_order_id in
-    select distinct t.order_id
-    from unnest(p_outcomes) as o
-    inner join marketplace.seller_transfers as t on t.id = o.id
-    order by t.order_id
+  foreach v_order_id in array marketplace._sorted(array(
+    select t.order_id from unnest(p_outcomes) as o
+    inner join marketplace.seller_transfers as t on t.id = o.id))
   loop
     perform marketplace._lock_order(v_order_id);
   end loop;
