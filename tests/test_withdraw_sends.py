@@ -1,5 +1,8 @@
 """Withdrawn requests and money that was, may have been, or is still to be sent."""
 
+import json
+
+import psycopg
 import pytest
 from psycopg.rows import DictRow
 
@@ -161,6 +164,24 @@ def test_what_a_withdrawn_refund_lets_go_of_in_flight_goes_to_one_of_everything(
     assert story(db) == [(400, "reversal_pending", None), (600, "reversal_pending", None)]
 
 
+def test_one_of_two_refunds_withdrawn_does_not_let_an_unknown_send_be_made_again(db: Database) -> None:
+    leased = claimed_send(db)
+    record_one(db, timeout(leased))
+    request_reversal(db)
+    request_reversal(db, p_reversal_request_id="dp_1", p_reason="dispute")
+    withdraw(db)
+
+    record_one(db, transfers_found(claim_send_again(db, leased["id"])))
+    assert claim_send_again(db, leased["id"])["action"] == "look_up_transfer"
+    pass_time(db, leased["id"], "2 h")
+    lapse_lease(db, leased["id"])
+    record_one(db, transfers_found(claim_send_again(db, leased["id"])))
+
+    at_commit(db)
+    assert story(db) == [(1000, "permanently_failed", None)]
+    assert transfer(db, leased["id"])["reversal_request_id"] == "dp_1"
+
+
 def test_a_row_that_another_took_over_from_is_not_asked_for(db: Database) -> None:
     leased = claimed_send(db)
     request_reversal(db)
@@ -236,3 +257,48 @@ def test_what_is_sent_beside_the_first_is_not_the_payment_the_app_records(db: Da
     assert story(db) == [(600, "completed", None), (400, "permanently_failed", None), (400, "pending", "succeeds 2")]
     send_successor(db)
     at_commit(db)
+
+
+def test_what_took_over_from_a_paid_row_is_not_the_one_that_was_sent(db: Database) -> None:
+    first = claimed_send(db)
+    record_one(db, sent(first, "tr_1"))
+    request_reversal(db)
+    record_one(db, success(claim(db)[0]))
+    withdraw(db)
+    again = claim_sends(db)[0]
+    record_one(db, sent(again, "tr_again"))
+    request_reversal(db, p_reversal_request_id="re_2")
+    withdraw(db, request="re_2")
+    assert [each[1] for each in story(db)] == ["reversed", "permanently_failed", "completed"]
+
+    told = [
+        tell(db, "created", shown(first, "tr_1", send_identity(db, "key-1"))),
+        tell(db, "created", shown(again, "tr_again", send_identity(db, "key-1", "re_1:1"))),
+    ]
+
+    assert [each.partition(":")[0] for each in told] == ["nothing to do", "nothing to do"]
+
+
+def test_each_of_what_is_paid_again_at_once_is_asked_for_no_more_than_it_is(db: Database) -> None:
+    record_transfer(db)
+    for request, amount in (("re_1", 600), ("re_2", 400)):
+        (taken,) = request_parts(db, {"key-1": amount}, request)
+        record_one(db, success(claim_post(db, taken["id"]), f"trr_{amount}"))
+    withdraw(db, request="re_1")
+    withdraw(db, request="re_2")
+    posted = claim_sends(db) + claim_sends(db)
+    for leased in posted:
+        record_one(db, timeout(leased))
+
+    assert request_parts(db, {"key-1": 700}, "re_3") == []
+
+    assert sorted(request_lines(db, "re_3")) == [("key-1", 300, 0, 300), ("key-1", 400, 0, 400)]
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
+        request_parts(db, {"key-1": 400}, "re_4")
+    assert json.loads(refused.value.diag.message_detail or "")["left"] == 300
+    for n, leased in enumerate(posted):
+        looked = claim_send_again(db, leased["id"])
+        record_one(db, transfers_found(looked, transfer_object(leased, f"tr_again{n}")))
+    at_commit(db)
+    stays = [(each[0], each[1]) for each in story(db)[2:] if each[1] != "reversal_pending"]
+    assert stays == [(300, "completed")]

@@ -35,6 +35,32 @@ $$;
 comment on function marketplace._available_of_key(bigint) is
   'What a request may still ask of a transfer and of those that gave money of it back, in minor units.';
 
+create or replace function marketplace._parts_of_key(p_root_id bigint)
+returns table (id bigint, free bigint, awaited bigint, is_last boolean)
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return query
+    select
+      k.id, k.free, (marketplace._available(k.id) - k.free)::bigint,
+      row_number() over (order by k.in_flight, k.id desc) = count(*) over ()
+    from (
+      select
+        i.id,
+        coalesce(sum(f.amount) filter (where marketplace._is_left(f)), 0)::bigint as free,
+        count(*) filter (where f.status in ('pending', 'failed') and marketplace._may_be_under_way(f)) as in_flight
+      from unnest(marketplace._families_of_key(p_root_id)) as i (id)
+      cross join lateral marketplace._family(i.id) as f
+      group by i.id
+    ) as k;
+end
+$$;
+
+comment on function marketplace._parts_of_key(bigint) is
+  'Each family of a transfer_key: what may be taken of it now, and what else may be asked for because it is in flight and not asked for yet, in minor units. is_last: the one that keeps what cannot be taken of any.';
+
 create or replace function marketplace._unmet(p_root_id bigint)
 returns bigint
 language plpgsql

@@ -68,11 +68,13 @@ begin
     return;
   end if;
   v_root := marketplace._lock_order_of(v_root.id);
-  -- Slices are not sent: what an unpaid row gives away is not paid at all. Of those that handed one obligation on, the
-  -- last has it.
+  -- Slices are not sent: what an unpaid row gives away is not paid at all. Nor is what took over from a paid row. Of those
+  -- that handed one obligation on, the last has it.
   return query
     select k.* from marketplace._rows_of_key(v_root.id) as k
     where k.split_from is null
+      and not exists (
+        select from marketplace.seller_transfers as b where b.id = k.successor_of and b.completed_at is not null)
       and marketplace._send_identity(
         (select c.database_id from marketplace.stripe_control as c), v_root.transfer_key, k.made_for) = v_identity
     order by k.id desc

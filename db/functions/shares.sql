@@ -91,26 +91,27 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
-  v_rest bigint := p_asked;
-  v_take bigint;
 begin
-  -- What cannot be taken of any is kept for the one in flight: it may be paid yet; or else for the transfer itself.
+  -- First what there is, of each; then what is in flight, for it may be paid yet. What cannot be taken of any is kept for
+  -- the one with the most in flight, or else for the transfer itself.
   for v_part in
     select
-      i.id,
-      (select coalesce(sum(f.amount), 0)::bigint from marketplace._family(i.id) as f where marketplace._is_left(f))
-        as available,
-      row_number() over (order by (
-        select count(*) from marketplace._family(i.id) as f
-        where f.status in ('pending', 'failed') and marketplace._may_be_under_way(f)), i.id desc)
-      = count(*) over () as is_last
-    from unnest(marketplace._families_of_key(p_root_id)) as i (id)
-    order by is_last, i.id
+      p.id,
+      greatest(0, least(p.free, p_asked - p.free_before))
+      + greatest(0, least(p.awaited, p_asked - p.all_free - p.awaited_before))
+      + case when p.is_last then greatest(0, p_asked - p.all_free - p.all_awaited) else 0 end as asked
+    from (
+      select
+        i.*,
+        sum(i.free) over () as all_free, sum(i.free) over w - i.free as free_before,
+        sum(i.awaited) over () as all_awaited, sum(i.awaited) over w - i.awaited as awaited_before
+      from marketplace._parts_of_key(p_root_id) as i
+      window w as (order by i.is_last, i.id)
+    ) as p
+    order by p.is_last, p.id
   loop
-    v_take := case when v_part.is_last then v_rest else least(v_rest, v_part.available) end;
-    if v_take > 0 then
-      perform marketplace._take_back_family(v_part.id, p_request_id, v_take);
-      v_rest := v_rest - v_take;
+    if v_part.asked > 0 then
+      perform marketplace._take_back_family(v_part.id, p_request_id, v_part.asked::bigint);
     end if;
   end loop;
 end

@@ -8,7 +8,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if p_row.completed_at is null then
-    return marketplace._unmet(coalesce(p_row.root_id, p_row.id)) > 0;
+    -- A request for everything that found all of it asked for already has no line, and stands all the same.
+    return marketplace._unmet(coalesce(p_row.root_id, p_row.id)) > 0 or exists (
+      select from marketplace.reversal_requests as r
+      where r.order_id = p_row.order_id and r.is_whole and r.withdrawn_at is null and not r.is_evidence);
   end if;
   return exists (
     select from marketplace.reversal_requests as r
