@@ -4,7 +4,7 @@ All about an order has its name in it: `order-blue` has one transfer, `key-blue`
 and its refund is `re_blue`. A name is letters and digits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from psycopg.rows import DictRow
 
@@ -37,6 +37,32 @@ def record_paid(
         """,
         names=list(names),
         transfers=list(transfers),
+        amount=amount,
+        currency=currency,
+    )
+
+
+def order_payouts(
+    db: Database,
+    stripe: SimulatorClient,
+    *names: str,
+    amount: int = 1000,
+    currency: str = "usd",
+    charges: Mapping[str, str] | None = None,
+) -> None:
+    """Create one transfer per name, to be sent; `charges`: of some names, what they are to be paid from."""
+    for name in names:
+        stripe.create_account(f"acct_{name}")
+    rows(
+        db,
+        """
+        select t.id from unnest(%(names)s::text[], %(charges)s::text[]) as n (name, charge)
+        cross join lateral marketplace.create_transfer(
+          'key-' || n.name, 'order-' || n.name, 'seller-' || n.name, 'acct_' || n.name, %(amount)s, %(currency)s,
+          p_source_charge => n.charge) as t
+        """,
+        names=list(names),
+        charges=[(charges or {}).get(name) for name in names],
         amount=amount,
         currency=currency,
     )
@@ -85,7 +111,13 @@ def statuses(db: Database, *names: str) -> list[str]:
 
 def open_rows(db: Database) -> int:
     """How many rows are not at their end yet."""
-    return int(value(db, "select count(*) from marketplace.seller_transfers where status = 'reversal_pending'"))
+    return int(
+        value(
+            db,
+            "select count(*) from marketplace.seller_transfers"
+            " where status in ('pending', 'failed', 'reversal_pending')",
+        )
+    )
 
 
 def calls_for(stripe: SimulatorClient, transfer: str) -> list[LoggedRequest]:
@@ -96,6 +128,17 @@ def calls_for(stripe: SimulatorClient, transfer: str) -> list[LoggedRequest]:
 def reversals_of(stripe: SimulatorClient, transfer: str) -> list[LedgerEntry]:
     """What was taken back of this transfer, by whomever."""
     return [entry for entry in stripe.ledger(kind="reversal") if entry.transfer == transfer]
+
+
+def sends_to(stripe: SimulatorClient, name: str) -> list[LoggedRequest]:
+    """What came in at Stripe to pay the order's seller, oldest first."""
+    sends = stripe.requests(method="POST", path="/v1/transfers")
+    return [each for each in sends if each.params.get("destination") == f"acct_{name}"]
+
+
+def payments_to(stripe: SimulatorClient, name: str) -> list[LedgerEntry]:
+    """What the order's seller was paid, by whomever."""
+    return [entry for entry in stripe.ledger(kind="transfer") if entry.destination == f"acct_{name}"]
 
 
 def set_delays(db: Database, verdict: str, base: str, *, factor: float = 1, longest: str = "1 h") -> None:

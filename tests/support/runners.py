@@ -60,13 +60,19 @@ class Runner:
 
 
 class StartRunner(Protocol):
-    """Starts runners; `settings` by their names without prefix, in any case, and the Stripe `key`.
+    """Starts runners; `settings` by their names without prefix, in any case, the Stripe `key`, and `--only` this kind.
 
     Without `wait` it may not listen yet.
     """
 
     def __call__(
-        self, worker: str = "blue", *, wait: bool = True, key: str | None = None, **settings: object
+        self,
+        worker: str = "blue",
+        *,
+        wait: bool = True,
+        key: str | None = None,
+        only: str | None = None,
+        **settings: object,
     ) -> Runner: ...
 
 
@@ -80,9 +86,16 @@ def runners(dsn: str, stripe_base: str, folder: Path, *, key: str = TEST_KEY) ->
 
     usual_key = key
 
-    def start(worker: str = "blue", *, wait: bool = True, key: str | None = None, **settings: object) -> Runner:
+    def start(
+        worker: str = "blue",
+        *,
+        wait: bool = True,
+        key: str | None = None,
+        only: str | None = None,
+        **settings: object,
+    ) -> Runner:
         log_file = folder / f"{worker}.log"
-        runner = spawn_runner(dsn, stripe_base, log_file, worker=worker, key=key or usual_key, **settings)
+        runner = spawn_runner(dsn, stripe_base, log_file, worker=worker, key=key or usual_key, only=only, **settings)
         started.append(runner)
         if wait:
             wait_until_listening(dsn, runner)
@@ -98,7 +111,14 @@ def runners(dsn: str, stripe_base: str, folder: Path, *, key: str = TEST_KEY) ->
 
 
 def spawn_runner(
-    dsn: str, stripe_base: str, log_file: Path, *, worker: str, key: str = TEST_KEY, **settings: object
+    dsn: str,
+    stripe_base: str,
+    log_file: Path,
+    *,
+    worker: str,
+    key: str = TEST_KEY,
+    only: str | None = None,
+    **settings: object,
 ) -> Runner:
     """Start a runner and wait for nothing. It ends with us at the latest."""
     ours = {"stripe_api_base": stripe_base, **_SETTINGS, **settings, "worker": worker}
@@ -108,7 +128,8 @@ def spawn_runner(
         "STRIPE_API_KEY": key,
         **{f"SELLER_TRANSFERS_{name.upper()}": str(setting) for name, setting in ours.items()},
     }
-    command = owned_command([sys.executable, "-m", "runner", "run"], death_signal=signal.SIGKILL)
+    run = [sys.executable, "-m", "runner", "run", *(("--only", only) if only else ())]
+    command = owned_command(run, death_signal=signal.SIGKILL)
     with log_file.open("wb") as log:
         # Nothing is to come on stdout; what does is no line of a log, and noticed.
         process = subprocess.Popen(
