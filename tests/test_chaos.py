@@ -6,6 +6,8 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,15 +15,31 @@ import pytest
 from runner.sandbox.owned_process import owned_command
 from runner.sandbox.simulator import LedgerEntry
 from tests.chaos.app import Book
+from tests.chaos.calls import Ask, Payout
 from tests.chaos.oracle import judge
-from tests.chaos.plan import Ask, Payout, make_plan
+from tests.chaos.plan import make_plan
 from tests.support.databases import Database, row
 from tests.support.look_ups import foreign, seen
 from tests.support.runners import REPOSITORY
-from tests.support.transfers import claim, record, record_transfer, refusal, request_reversal, success
+from tests.support.transfers import (
+    claim,
+    claim_sends,
+    claimed_send,
+    create_transfer,
+    record,
+    record_transfer,
+    refusal,
+    request_reversal,
+    sent,
+    success,
+)
 
 SECONDS = 100
 PAYOUT = Payout("key-1", "order-1", "seller-1", "acct_1", 1000, "usd")
+SENT = replace(PAYOUT, kind="sent")
+# What follows from most of what can be wrong.
+BOOKS = "an account whose books differ"
+WITH_THE_SELLER = "paid for a refunded order, and still with the seller"
 ASK = Ask(0, 0, "order-1", "re_1", "refund")
 
 
@@ -89,10 +107,31 @@ def reversed_transfer(db: Database) -> None:
     record(db, success(leased, "trr_1"))
 
 
-def broken(db: Database, *happened: LedgerEntry, asked: Ask | None = ASK, payout: Payout = PAYOUT) -> set[str]:
-    """The rules that the oracle finds broken, after this happened at Stripe to the transfer that the row is about."""
+def payment(**facts: Any) -> LedgerEntry:
+    """The transfer tr_1, as the app made it."""
+    return entry("transfer", **{"destination": "acct_1", "metadata": {"transfer_key": "key-1"}, **facts})
+
+
+def sent_by_us(db: Database, **facts: Any) -> LedgerEntry:
+    """The transfer tr_1, as a runner made it."""
+    identity = f"transfer:{row(db, 'select database_id from marketplace.stripe_control')['database_id']}:key-1"
+    return payment(**{"metadata": {"transfer_key": "key-1", "seller_transfers_identity": identity}, **facts})
+
+
+def rules_broken(db: Database, happened: Sequence[LedgerEntry], asked: Ask | None, payout: Payout) -> set[str]:
+    """The rules that the oracle finds broken, after this happened at Stripe."""
     book = Book(recorded={payout.key: payout}, asked={} if asked is None else {asked.request: asked})
-    return {found.rule for found in judge(db, [entry("transfer"), *happened], book, {payout.key: "tr_1"})}
+    return {found.rule for found in judge(db, happened, book)}
+
+
+def broken(db: Database, *happened: LedgerEntry, asked: Ask | None = ASK, payout: Payout = PAYOUT) -> set[str]:
+    """Those broken if it happened to the transfer that the row is about, which the app made."""
+    return rules_broken(db, [payment(), *happened], asked, payout)
+
+
+def broken_sends(db: Database, *happened: LedgerEntry, asked: Ask | None = None) -> set[str]:
+    """Those broken if this is all that happened, and the runners were to send the transfer."""
+    return rules_broken(db, happened, asked, SENT)
 
 
 def test_the_oracle_finds_nothing_where_all_is_well(db: Database) -> None:
@@ -108,16 +147,17 @@ def test_the_oracle_sees_a_second_reversal(db: Database) -> None:
         "more taken back than was paid",
         "one obligation, two live reversals",
         "a reversal of ours that no row has",
+        BOOKS,
     }
 
 
 def test_the_oracle_sees_that_evidence_is_not_in_the_ledger(db: Database) -> None:
     reversed_transfer(db)
     rule = "reversed by a reversal that the ledger does not have so"
-    assert broken(db) == {rule}
-    assert broken(db, ours(db, amount=999)) == {rule}
+    assert broken(db) == {rule, BOOKS, WITH_THE_SELLER}
+    assert broken(db, ours(db, amount=999)) == {rule, BOOKS, WITH_THE_SELLER}
     assert broken(db, ours(db, status="pending")) == {rule}
-    assert broken(db, ours(db), ours(db, status="failed")) == {rule}
+    assert broken(db, ours(db), ours(db, status="failed")) == {rule, BOOKS, WITH_THE_SELLER}
     assert rule in broken(db, ours(db, metadata={}))
 
 
@@ -132,8 +172,8 @@ def test_the_oracle_sees_money_that_moved_without_being_asked_for(db: Database) 
 def test_the_oracle_sees_a_row_that_is_not_done_though_its_money_moved(db: Database) -> None:
     record_transfer(db)
     request_reversal(db)
-    assert broken(db) == {"not done"}
-    assert broken(db, ours(db)) == {"not done", "a reversal of ours that no row has"}
+    assert broken(db) == {"not done", WITH_THE_SELLER}
+    assert broken(db, ours(db)) == {"not done", "a reversal of ours that no row has", BOOKS}
 
 
 def test_the_oracle_sees_a_row_that_says_elsewhere_of_a_reversal_of_ours(db: Database) -> None:
@@ -147,6 +187,7 @@ def test_the_oracle_sees_a_row_that_says_elsewhere_of_a_reversal_of_ours(db: Dat
     assert broken(db, ours(db)) == {
         "a reversal of ours that no row has",
         "reversed elsewhere, where nobody else reversed so much",
+        BOOKS,
     }
 
 
@@ -157,7 +198,12 @@ def test_the_oracle_sees_a_row_given_up_for_nothing(db: Database) -> None:
     record(db, refusal(leased, 404, "resource_missing", "No such transfer: 'tr_1'"))
     rule = "given up without a definitive refusal"
     assert broken(db) == {rule}
-    assert broken(db, ours(db)) == {rule, "given up while its reversal is live", "a reversal of ours that no row has"}
+    assert broken(db, ours(db)) == {
+        rule,
+        "given up while its reversal is live",
+        "a reversal of ours that no row has",
+        BOOKS,
+    }
 
 
 def test_the_oracle_misses_what_the_app_was_told(db: Database) -> None:
@@ -168,5 +214,67 @@ def test_the_oracle_misses_what_the_app_was_told(db: Database) -> None:
     part = Ask(0, 0, "order-1", "re_1", "refund", (("key-1", 400),))
     assert broken(db, ours(db), asked=part) == {
         "more taken back than the app asked for",
+        "more taken back of an order than the app asked for",
         "a part asked for that is not in the request's lines",
+    }
+
+
+def test_the_oracle_sees_a_second_transfer_for_one(db: Database) -> None:
+    record(db, sent(claimed_send(db), "tr_1"))
+    assert broken_sends(db, sent_by_us(db)) == set()
+    assert broken_sends(db, sent_by_us(db), sent_by_us(db, transfer="tr_2")) == {
+        "one transfer, sent twice",
+        "a transfer of ours that no row has",
+        BOOKS,
+    }
+
+
+def test_the_oracle_sees_that_a_row_is_not_paid_as_it_says(db: Database) -> None:
+    record(db, sent(claimed_send(db), "tr_1"))
+    rule = "sent as the ledger does not have it"
+    assert broken_sends(db) == {rule, "a recorded transfer that is not there", BOOKS}
+    assert broken_sends(db, sent_by_us(db, amount=999)) == {rule, BOOKS}
+    assert broken_sends(db, sent_by_us(db, charge="ch_1")) == {rule}
+    assert broken_sends(db, payment()) == {rule}
+    assert broken_sends(db, sent_by_us(db, destination="acct_2")) == {rule, BOOKS}
+
+
+def test_the_oracle_sees_money_that_was_sent_for_a_row_that_says_it_was_not(db: Database) -> None:
+    create_transfer(db)
+    request_reversal(db)
+    assert broken_sends(db, asked=ASK) == set()
+    assert broken_sends(db) == {"touched without being asked for"}
+    assert broken_sends(db, sent_by_us(db), asked=ASK) == {
+        "a transfer of ours that no row has",
+        BOOKS,
+        WITH_THE_SELLER,
+    }
+
+
+def test_the_oracle_sees_a_seller_paid_for_a_refunded_order(db: Database) -> None:
+    record(db, sent(claimed_send(db), "tr_1"))
+    assert broken_sends(db, sent_by_us(db), asked=ASK) == {
+        "a request that is not there",
+        "asked for as a whole and left where it is",
+        WITH_THE_SELLER,
+    }
+
+
+def test_the_oracle_sees_a_send_given_up_for_nothing_and_a_request_that_waits_for_it(db: Database) -> None:
+    leased = claimed_send(db)
+    request_reversal(db)
+    assert "a line with something of it neither met nor said why" in broken_sends(db, asked=ASK)
+    db.execute("update marketplace.retry_policy set max_retries = 0 where verdict = 'transient'")
+    record(db, refusal(leased))
+    assert claim_sends(db) == []
+    assert broken_sends(db, asked=ASK) == {"given up without a definitive refusal"}
+
+
+def test_the_oracle_sees_more_taken_than_an_amount_of_the_whole_order(db: Database) -> None:
+    reversed_transfer(db)
+    amount = replace(ASK, amount=400)
+    assert broken(db, ours(db), asked=amount) == {
+        "more taken back than the app asked for",
+        "more taken back of an order than the app asked for",
+        "an amount asked for that is not in the request's lines",
     }

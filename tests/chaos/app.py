@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.types.json import Jsonb
 
-from tests.chaos.plan import LANES, Ask, Payout, Plan, Record
+from tests.chaos.calls import LANES, Ask, Call, Payout, Record
+from tests.chaos.plan import Plan
 from tests.support.databases import Database, open_database
 
 _RETRY_SECONDS = 0.05
@@ -34,7 +35,7 @@ class Book:
 class App:
     """Makes the calls of a plan, each lane in a thread of its own, over a line that breaks.
 
-    `stripe_ids`: Stripe's transfer by the payout's key, for those that have one.
+    `stripe_ids`: Stripe's transfer by the payout's key, or the charge it is to be sent from, for those that have one.
     """
 
     def __init__(self, dsn: str, plan: Plan, stripe_ids: dict[str, str]) -> None:
@@ -86,11 +87,11 @@ class App:
 
     def _await_records(self, ask: Ask) -> None:
         """An app asks for what it has recorded; the other lane may be behind with that."""
-        keys = {payout.key for payout in self._plan.payouts if payout.order == ask.order and payout.kind != "late"}
+        keys = {payout.key for payout in self._plan.payouts if payout.order == ask.order and not payout.is_late}
         while not keys <= self.book.recorded.keys() and not self._stopping.is_set():
             self._stopping.wait(_RETRY_SECONDS)
 
-    def _insist(self, line: "_Line", call: Record | Ask) -> None:
+    def _insist(self, line: "_Line", call: Call) -> None:
         while not self._stopping.is_set():
             try:
                 line.do(lambda db: self._make(db, call))
@@ -106,13 +107,14 @@ class App:
                 self._note(call, refused=False)
                 return
 
-    def _make(self, db: Database, call: Record | Ask) -> None:
-        if isinstance(call, Ask):
-            _ask(db, call)
-        else:
-            _record(db, call.payout, self._stripe_ids.get(call.payout.key))
+    def _make(self, db: Database, call: Call) -> None:
+        match call:
+            case Ask():
+                _ask(db, call)
+            case Record():
+                _record(db, call.payout, self._stripe_ids.get(call.payout.key))
 
-    def _note(self, call: Record | Ask, *, refused: bool) -> None:
+    def _note(self, call: Call, *, refused: bool) -> None:
         if isinstance(call, Record):
             self.book.recorded[call.payout.key] = call.payout
             return
@@ -166,8 +168,9 @@ def _record(db: Database, payout: Payout, stripe_id: str | None) -> None:
     arguments = """
       p_transfer_key => %(key)s, p_order_id => %(order)s, p_seller_id => %(seller)s,
       p_destination_account => %(account)s, p_amount => %(amount)s, p_currency => %(currency)s"""
-    if payout.kind == "unsent":
-        db.execute(f"select id from marketplace.create_transfer({arguments})".encode(), who)
+    if payout.kind == "sent":
+        query = f"select id from marketplace.create_transfer({arguments}, p_source_charge => %(stripe)s)"
+        db.execute(query.encode(), {**who, "stripe": stripe_id})
     else:
         query = f"select id from marketplace.record_completed_transfer({arguments}, p_stripe_transfer_id => %(stripe)s)"
         db.execute(query.encode(), {**who, "stripe": stripe_id})
@@ -176,7 +179,10 @@ def _record(db: Database, payout: Payout, stripe_id: str | None) -> None:
 def _ask(db: Database, ask: Ask) -> None:
     arguments = "p_order_id => %(order)s, p_reversal_request_id => %(request)s, p_reason => %(reason)s"
     what = {"order": ask.order, "request": ask.request, "reason": ask.reason}
-    if ask.allocation is None:
+    if ask.amount is not None:
+        query = f"select id from marketplace.request_reversal({arguments}, p_amount => %(amount)s)"
+        db.execute(query.encode(), {**what, "amount": ask.amount})
+    elif ask.allocation is None:
         db.execute(f"select id from marketplace.request_reversal({arguments})".encode(), what)
     else:
         parts = [{"transfer_key": key, "amount": amount} for key, amount in ask.allocation]

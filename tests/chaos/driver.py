@@ -9,9 +9,10 @@ from functools import partial
 
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import ControlRefused, LedgerEntry, SimulatorClient
+from tests.chaos.calls import Funds, Payout
 from tests.chaos.crew import Crew
 from tests.chaos.faults import OURS, Fault, Rule
-from tests.chaos.plan import Payout, Plan
+from tests.chaos.plan import Plan
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.runners import wait_until
 
@@ -30,13 +31,13 @@ class Driver:
     simulator: SimulatorClient
     line: CuttingProxy
     crew: Crew
-    stripe_ids: dict[str, str]
     restarts: int = 0
     actions: dict[int, str] = field(default_factory=dict)
     """What each rule of the simulator's fault script did, also those that are gone."""
     _begun: float = 0.0
     _deeds: list[tuple[float, Callable[[], bool]]] = field(default_factory=list)
     _held: dict[str, LedgerEntry] = field(default_factory=dict)
+    _made: dict[str, str] = field(default_factory=dict)
     _read: int = 0
 
     def play(self) -> None:
@@ -62,7 +63,7 @@ class Driver:
         self.crew.wait_until_at_work(self.server.dsn())
         wait_until(lambda: not self.simulator.held() and not self.simulator.late_requests(), "Stripe holds nothing")
         self._begun = -math.inf  # whatever is planned is due
-        wait_until(self._no_deeds_left, "sellers have money, and Stripe has settled what it held")
+        wait_until(self._no_deeds_left, "everybody has money, and Stripe has settled what it held")
 
     def watch(self, done: Callable[[], bool], within_seconds: float) -> float:
         """Keep the world going until `done`; gives how long that took, at most about `within_seconds`."""
@@ -79,6 +80,7 @@ class Driver:
         self.crew.tend()
         if self.plan.prunes_keys:
             self.simulator.forget_idempotency_keys(older_than_seconds=self.plan.times.keys_kept)
+        self._read_ledger()
         self._deeds = [(at, deed) for at, deed in self._deeds if at > self._elapsed() or not deed()]
         self._settle_held()
 
@@ -130,10 +132,13 @@ class Driver:
         """Set Stripe up: what the sellers have, which reversals it will hold, how long it takes."""
         self.simulator.set_key(_DASHBOARD_KEY, livemode=False)
         for payout in self.plan.payouts:
+            if payout.kind == "sent":
+                self.simulator.create_account(payout.account)
             if payout.poor_until is not None:
                 self.simulator.fund(-payout.amount, payout.currency, account=payout.account)
             if payout.held is not None:
-                match = {"transfer": self.stripe_ids[payout.key], "method": "POST", "idempotency_key": OURS}
+                match: Rule = {"method": "POST", "path": "/reversals$", "idempotency_key": OURS}
+                match["metadata"] = {"transfer_key": payout.key}
                 self._add_rules([{"action": "pending_reversal", "match": match}])
         self._add_rules(self.plan.latency)
 
@@ -144,36 +149,49 @@ class Driver:
                 yield payout.poor_until, partial(self._fund, payout)
             if payout.elsewhere is not None:
                 yield payout.elsewhere[0], partial(self._reverse_elsewhere, payout)
+        for funds in self.plan.funds:
+            yield funds.at, partial(self._fund_platform, funds)
 
     def _fund(self, payout: Payout) -> bool:
         self.simulator.fund(payout.amount, payout.currency, account=payout.account)
         return True
 
+    def _fund_platform(self, funds: Funds) -> bool:
+        self.simulator.fund(funds.amount, funds.currency)
+        return True
+
     def _reverse_elsewhere(self, payout: Payout) -> bool:
         assert payout.elsewhere is not None
+        if payout.key not in self._made:
+            return True
         answer = self.simulator.stripe(
             "POST",
-            f"/v1/transfers/{self.stripe_ids[payout.key]}/reversals",
+            f"/v1/transfers/{self._made[payout.key]}/reversals",
             {"amount": payout.elsewhere[1]},
             api_key=_DASHBOARD_KEY,
         )
         return answer.status != 429
 
-    def _settle_held(self) -> None:
-        """Let Stripe settle what it has held for as long as the plan says."""
+    def _read_ledger(self) -> None:
         for entry in self.simulator.ledger(since=self._read):
             self._read = entry.seq
-            if entry.reversal is not None:
+            if entry.kind == "transfer":
+                self._made[entry.metadata["transfer_key"]] = str(entry.transfer)
+            elif entry.reversal is not None:
                 if entry.status == "pending":
                     self._held[entry.reversal] = entry
                 else:
                     self._held.pop(entry.reversal, None)
+
+    def _settle_held(self) -> None:
+        """Let Stripe settle what it has held for as long as the plan says."""
         wanted = {
-            self.stripe_ids[payout.key]: payout.held[1]
+            payout.key: payout.held[1]
             for payout in self.plan.payouts
             if payout.held is not None and payout.held[0] <= self._elapsed()
         }
         for reversal, entry in list(self._held.items()):
-            if entry.transfer in wanted:
+            key = entry.metadata["transfer_key"]
+            if key in wanted:
                 with suppress(ControlRefused):  # the seller has not got the money: later
-                    self.simulator.settle_reversal(reversal, wanted[entry.transfer])
+                    self.simulator.settle_reversal(reversal, wanted[key])

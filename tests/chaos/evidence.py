@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from runner.sandbox.simulator import SimulatorClient
+from runner.sandbox.simulator import LoggedRequest, SimulatorClient
 from tests.support.databases import Database, rows, value
 
 _FIRST, _LAST = 12, 6  # of a long list, so many are shown
@@ -16,7 +16,8 @@ def all_about(db: Database, simulator: SimulatorClient, actions: dict[int, str],
     """
     members = rows(db, "select * from chaos.rows where family = %(family)s order by id", family=family)
     lines = [line for member in members for line in _all_about_row(db, member)]
-    return [*lines, *_at_stripe(simulator, actions, members[0]["stripe_transfer_id"]), ""]
+    root = next(member for member in members if member["id"] == family)
+    return [*lines, *_at_stripe(simulator, actions, root), ""]
 
 
 def family_of(db: Database, transfer_id: int) -> int:
@@ -41,24 +42,36 @@ def _all_about_row(db: Database, transfer: dict[str, Any]) -> list[str]:
     ]
 
 
-def _at_stripe(simulator: SimulatorClient, actions: dict[int, str], stripe_id: str | None) -> list[str]:
-    if stripe_id is None:
-        return []
+def _at_stripe(simulator: SimulatorClient, actions: dict[int, str], root: dict[str, Any]) -> list[str]:
+    ledger = simulator.ledger()
+    made = {
+        each.transfer
+        for each in ledger
+        if each.kind == "transfer" and each.metadata["transfer_key"] == root["transfer_key"]
+    }
+
+    def is_about_it(each: LoggedRequest) -> bool:
+        if any(f"/{transfer}/" in f"{each.path}/" for transfer in made):
+            return True
+        if each.method == "POST":
+            return bool(each.params.get("metadata", {}).get("transfer_key") == root["transfer_key"])
+        return bool(each.params.get("destination") == root["destination_account"])
+
     requests = [
-        f"  Stripe {_time(datetime.fromtimestamp(each.arrived_at))} {each.method}"
+        f"  Stripe {_time(datetime.fromtimestamp(each.arrived_at))} {each.method} {each.path}"
         f" key {each.idempotency_key} answered {each.status}, executed {each.executed}, replayed {each.replayed},"
         f" delivered {each.delivered}, fault {actions.get(each.fault or 0)}, late of {each.late_of},"
         f" number {each.seq}"
         for each in simulator.requests()
-        if f"/{stripe_id}/" in f"{each.path}/"
+        if is_about_it(each)
     ]
-    ledger = [
-        f"  ledger {_time(datetime.fromtimestamp(each.at))} {each.kind} {each.reversal or ''} of {each.amount}"
-        f" {each.currency}, status {each.status}, by request {each.request}, {each.metadata}"
-        for each in simulator.ledger()
-        if each.transfer == stripe_id
+    happened = [
+        f"  ledger {_time(datetime.fromtimestamp(each.at))} {each.kind} {each.reversal or each.transfer}"
+        f" of {each.amount} {each.currency}, status {each.status}, by request {each.request}, {each.metadata}"
+        for each in ledger
+        if each.transfer in made
     ]
-    return [*_shortened(requests), *ledger]
+    return [*_shortened(requests), *happened]
 
 
 def _shortened(lines: list[str]) -> list[str]:

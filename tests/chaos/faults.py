@@ -9,13 +9,21 @@ from tests.chaos.times import Times
 
 Rule = dict[str, Any]
 
-OURS = "^reversal:"
+OURS = "^(reversal|transfer):"
 """How the idempotency keys of the product begin: what else calls Stripe is left alone."""
 
 _POSTS: Rule = {"method": "POST", "idempotency_key": OURS}
-_LOOK_UPS: Rule = {"method": "GET", "path": "^/v1/transfers/"}
+_LOOK_UPS: Rule = {"method": "GET", "path": "^/v1/transfers"}
 
-_STATEMENTS = ("claim_due_reversals", "record_reversal_outcomes", "request_reversal", "record_completed_transfer")
+_STATEMENTS = (
+    "claim_due_reversals",
+    "record_reversal_outcomes",
+    "claim_due_transfers",
+    "record_transfer_outcomes",
+    "request_reversal",
+    "record_completed_transfer",
+    "create_transfer",
+)
 _MOMENTS = ("unsent", "mid-answer", "committed", "committed")
 
 
@@ -177,7 +185,9 @@ class _Faults:
                 {"action": "hold", "seconds": late, "when": when, "name": "held"},
             )
         )
-        self._add(at, "misbehave", **self._rule(rule, 4), match=_POSTS)
+        # What Stripe has answered with 200 it knows: a 404 after that is the key's fault, and all calls are paused.
+        match = {**_POSTS, "path": "^(?!.*/tr_1nowhere)"} if rule["action"] == "garbage" else _POSTS
+        self._add(at, "misbehave", **self._rule(rule, 4), match=match)
         if rule["action"] in ("hold", "execute_late") and rng.random() < 0.4:
             self._add(at + rng.uniform(0.1, late), "let_go")
 

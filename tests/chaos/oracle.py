@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from runner.sandbox.simulator import LedgerEntry
 from tests.chaos.app import Book
-from tests.chaos.rules import RULES
+from tests.chaos.rules import RULES as RULES_OF_REVERSALS
+from tests.chaos.send_rules import RULES as RULES_OF_SENDS
 from tests.support.databases import Database, rows
 
 
@@ -29,7 +30,16 @@ class Finding:
 _TABLES = """
 create schema chaos;
 
-create table chaos.payments (stripe_id text primary key, amount bigint not null, currency text not null);
+-- identity: of those that the runners made.
+create table chaos.payments (
+  stripe_id text primary key,
+  amount bigint not null,
+  currency text not null,
+  destination text not null,
+  charge text,
+  transfer_key text,
+  identity text
+);
 
 create table chaos.reversals (
   id text primary key,
@@ -44,10 +54,11 @@ create table chaos.reversals (
 );
 
 create table chaos.recorded (
-  transfer_key text primary key, order_id text not null, stripe_id text, amount bigint not null, currency text not null
+  transfer_key text primary key, order_id text not null, kind text not null, amount bigint not null,
+  currency text not null
 );
 
--- No allocation: all that the order's transfers have.
+-- Without a key, of all of the order's transfers together; without an amount, all that they have.
 create table chaos.asked (request text not null, order_id text not null, transfer_key text, amount bigint);
 
 -- A row of the family of a transfer: the transfer's own row, or a slice of it.
@@ -58,15 +69,15 @@ create view chaos.ours as select * from chaos.reversals where is_live and identi
 """
 
 
-def judge(db: Database, entries: Sequence[LedgerEntry], book: Book, stripe_ids: dict[str, str]) -> list[Finding]:
+def judge(db: Database, entries: Sequence[LedgerEntry], book: Book) -> list[Finding]:
     """Write ledger and book beside the rows, and give every rule that is broken."""
     db.execute("drop schema if exists chaos cascade")
     db.execute(_TABLES.encode())
     _write_ledger(db, entries)
-    _write_book(db, book, stripe_ids)
+    _write_book(db, book)
     return [
         Finding(rule, found["transfer_id"], found["detail"])
-        for rule, query in RULES.items()
+        for rule, query in (RULES_OF_REVERSALS | RULES_OF_SENDS).items()
         for found in rows(db, query)
     ]
 
@@ -75,8 +86,9 @@ def _write_ledger(db: Database, entries: Sequence[LedgerEntry]) -> None:
     latest: dict[str, LedgerEntry] = {}
     for entry in entries:
         if entry.kind == "transfer":
-            payment = [entry.transfer, entry.amount, entry.currency]
-            db.execute("insert into chaos.payments values (%s, %s, %s)", payment)
+            payment = [entry.transfer, entry.amount, entry.currency, entry.destination, entry.charge]
+            payment += [entry.metadata.get(name) for name in ("transfer_key", "seller_transfers_identity")]
+            db.execute("insert into chaos.payments values (%s, %s, %s, %s, %s, %s, %s)", payment)
         elif entry.kind in ("reversal", "reversal_status") and entry.reversal is not None:
             latest[entry.reversal] = entry
     for reversal, entry in latest.items():
@@ -100,13 +112,13 @@ def _write_ledger(db: Database, entries: Sequence[LedgerEntry]) -> None:
         )
 
 
-def _write_book(db: Database, book: Book, stripe_ids: dict[str, str]) -> None:
+def _write_book(db: Database, book: Book) -> None:
     for key, payout in book.recorded.items():
         db.execute(
             "insert into chaos.recorded values (%s, %s, %s, %s, %s)",
-            [key, payout.order, stripe_ids.get(key), payout.amount, payout.currency],
+            [key, payout.order, payout.kind, payout.amount, payout.currency],
         )
     for request, ask in book.asked.items():
-        parts: tuple[tuple[str | None, int | None], ...] = ask.allocation or ((None, None),)
+        parts: tuple[tuple[str | None, int | None], ...] = ask.allocation or ((None, ask.amount),)
         for part, amount in parts:
             db.execute("insert into chaos.asked values (%s, %s, %s, %s)", [request, ask.order, part, amount])

@@ -1,4 +1,7 @@
-"""The rules of the oracle: name, and the query that gives what breaks it as transfer_id and detail."""
+"""The rules of the oracle: name, and the query that gives what breaks it as transfer_id and detail.
+
+Those about sends are in send_rules.py.
+"""
 
 _TAKEN_AND_ASKED = """
   select
@@ -8,10 +11,11 @@ _TAKEN_AND_ASKED = """
      inner join chaos.rows as r on r.id = l.transfer_id
      inner join chaos.rows as t on t.id = r.family
      where t.stripe_transfer_id = o.transfer) as met,
-    (select case when bool_or(a.transfer_key is null) then max(p.amount) else sum(a.amount) end
+    (select case when bool_or(a.amount is null) then max(p.amount) else sum(a.amount) end
      from chaos.recorded as p
+     inner join chaos.payments as m on m.transfer_key = p.transfer_key
      inner join chaos.asked as a on a.order_id = p.order_id
-     where p.stripe_id = o.transfer and coalesce(a.transfer_key, p.transfer_key) = p.transfer_key) as asked,
+     where m.stripe_id = o.transfer and coalesce(a.transfer_key, p.transfer_key) = p.transfer_key) as asked,
     (select min(t.id) from chaos.rows as t where t.stripe_transfer_id = o.transfer) as transfer_id
   from chaos.ours as o
   group by o.transfer"""
@@ -21,6 +25,15 @@ _MONEY = {
     "more taken back than the app asked for": f"""
       select s.transfer_id, format('%s: %s taken, %s asked', s.transfer, s.taken, coalesce(s.asked, 0)) as detail
       from ({_TAKEN_AND_ASKED}) as s where s.taken > coalesce(s.asked, 0)""",
+    "more taken back of an order than the app asked for": """
+      select null::bigint as transfer_id, format('%s: %s taken, %s asked', p.order_id, sum(o.amount), a.asked) as detail
+      from chaos.ours as o
+      inner join chaos.payments as m on m.stripe_id = o.transfer
+      inner join chaos.recorded as p on p.transfer_key = m.transfer_key
+      inner join (
+        select s.order_id, sum(s.amount) as asked from chaos.asked as s
+        group by s.order_id having not bool_or(s.amount is null)) as a on a.order_id = p.order_id
+      group by p.order_id, a.asked having sum(o.amount) > a.asked""",
     "more taken back than the requests' lines met": f"""
       select s.transfer_id, format('%s: %s taken, %s met', s.transfer, s.taken, coalesce(s.met, 0)) as detail
       from ({_TAKEN_AND_ASKED}) as s where s.taken > coalesce(s.met, 0)""",
@@ -80,7 +93,8 @@ _EVIDENCE = {
           select from chaos.payments as p where p.stripe_id = t.stripe_transfer_id)
         else (
           select count(*) from marketplace.transfer_attempts as a
-          where a.transfer_id = t.id and a.kind = 'call' and a.action = 'reverse' and a.disposition = 'applied'
+          where a.transfer_id = t.id and a.kind = 'call' and a.disposition = 'applied'
+            and a.action = case when t.completed_at is null then 'send' else 'reverse' end
             and a.verdict = 'transient' and a.http_status in (400, 402, 403, 404)) >= 6
       end""",
 }
@@ -92,7 +106,9 @@ _NOTHING_LOST = {
       from chaos.recorded as r left join chaos.rows as t on t.transfer_key = r.transfer_key
       where t.id is null
         or (t.order_id, t.original_amount, t.currency) is distinct from (r.order_id, r.amount, r.currency)
-        or (t.completed_at is not null and t.stripe_transfer_id is distinct from r.stripe_id)""",
+        or (t.completed_at is not null and r.kind in ('paid', 'sent') and not exists (
+          select from chaos.payments as p
+          where p.stripe_id = t.stripe_transfer_id and p.transfer_key = r.transfer_key))""",
     "a family that does not add up": """
       select f.id as transfer_id, format('%s in all its rows, of %s', sum(t.amount), f.original_amount) as detail
       from chaos.rows as f inner join chaos.rows as t on t.family = f.id
@@ -109,6 +125,20 @@ _NOTHING_LOST = {
         select sum(l.asked) from marketplace.reversal_request_lines as l
         inner join chaos.rows as t on t.id = l.transfer_id
         where l.reversal_request_id = a.request and t.family = f.id)""",
+    "an amount asked for that is not in the request's lines": """
+      select null::bigint as transfer_id, format('%s: %s', a.request, a.amount) as detail from chaos.asked as a
+      where a.transfer_key is null and a.amount <> (
+        select coalesce(sum(l.asked), 0) from marketplace.reversal_request_lines as l
+        where l.reversal_request_id = a.request)""",
+    "a line with something of it neither met nor said why": """
+      select l.transfer_id,
+        format('%s: %s asked, %s met, %s unmet', l.reversal_request_id, l.asked, l.met, l.unmet) as detail
+      from marketplace.reversal_request_lines as l
+      where l.asked <> l.met + l.unmet or l.unmet > (
+        -- Not to be had by machine: given up, with the money at the seller or never sent; or a person's to decide.
+        select coalesce(sum(t.amount), 0) from chaos.rows as t
+        where t.family = l.transfer_id and (t.parked_reason is not null
+          or (t.status = 'permanently_failed' and t.failure_code <> 'refunded_before_transfer')))""",
     "a line that is not backed by rows": """
       select l.transfer_id,
         format('%s: %s met, %s in rows', l.reversal_request_id, l.met, coalesce(b.amount, 0)) as detail
@@ -124,10 +154,12 @@ _NOTHING_LOST = {
     "asked for as a whole and left where it is": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
       where t.status in ('pending', 'failed', 'completed') and exists (
-        select from chaos.asked as a where a.order_id = t.order_id and a.transfer_key is null)""",
+        select from chaos.asked as a
+        where a.order_id = t.order_id and a.transfer_key is null and a.amount is null)""",
     "touched without being asked for": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
-      where t.status <> 'completed' and not exists (select from chaos.asked as a where a.order_id = t.order_id)""",
+      where t.status <> 'completed' and (t.completed_at is not null or t.failure_code = 'refunded_before_transfer')
+        and not exists (select from chaos.asked as a where a.order_id = t.order_id)""",
 }
 
 # The record: the log gives every status, and no lease was used twice.

@@ -54,7 +54,7 @@ def run_seed(seed: int, rows: int, folder: Path) -> Report:
         stripe_ids = _pay(simulator, plan)
         crew = Crew(plan, dsn, simulator.base_url, folder)
         stack.callback(crew.close)
-        driver = Driver(plan, server, simulator, line, crew, stripe_ids)
+        driver = Driver(plan, server, simulator, line, crew)
         driver.prepare()
         app = App(dsn, plan, stripe_ids)
         stack.callback(app.stop)
@@ -67,7 +67,7 @@ def run_seed(seed: int, rows: int, folder: Path) -> Report:
         app.finish(_APP_SECONDS)
         with closing(open_database(server.dsn(_DATABASE))) as db:
             calm_seconds = driver.watch(lambda: _is_done(db), plan.times.patience)
-            findings = judge(db, simulator.ledger(), app.book, stripe_ids)
+            findings = judge(db, simulator.ledger(), app.book)
             findings += [Finding("the app", None, trouble) for trouble in app.book.trouble]
             findings += [Finding("a runner", None, trouble) for trouble in (*crew.trouble, *crew.complaints())]
             totals = _totals(db)
@@ -91,12 +91,25 @@ def _set_policy(db: Database, plan: Plan) -> None:
 
 
 def _pay(simulator: SimulatorClient, plan: Plan) -> dict[str, str]:
-    """Make the transfers; gives Stripe's ids by the app's keys, and one that Stripe does not know."""
-    paid = [payout for payout in plan.payouts if payout.kind in ("paid", "late")]
+    """Make transfers and charges; gives Stripe's ids by the app's keys, and some that Stripe does not know."""
+    paid = [payout for payout in plan.payouts if payout.kind == "paid"]
     made = simulator.create_transfers(
-        [{"destination": each.account, "amount": each.amount, "currency": each.currency} for each in paid]
+        [
+            {
+                "destination": each.account,
+                "amount": each.amount,
+                "currency": each.currency,
+                "metadata": {"transfer_key": each.key},
+            }
+            for each in paid
+        ]
     )
     ids = {payout.key: stripe_id for payout, stripe_id in zip(paid, made, strict=True)}
+    for payout in plan.payouts:
+        if payout.charge is not None:
+            group = f"basket {payout.order}" if payout.charge == "with group" else None
+            # Not so little that Stripe would refuse a second transfer for it.
+            ids[payout.key] = simulator.create_charge(3 * payout.amount, payout.currency, transfer_group=group)
     unknown = [payout for payout in plan.payouts if payout.kind == "unknown id"]
     return ids | {payout.key: f"tr_1nowhere{number}" for number, payout in enumerate(unknown)}
 
@@ -127,17 +140,19 @@ def _totals(db: Database) -> str:
             parked[each["parked_reason"].partition(":")[0]] += 1
         else:
             counts[each["status"]] += 1
-    for each in rows(db, "select kind, action from marketplace.transfer_attempts"):
-        counts[_attempt(each["kind"], each["action"])] += 1
-    shown = [f"{counts[name]} {name}" for name in ("rows", "reversed", "elsewhere")]
-    shown += [f"{counts[name]} {name}" for name in ("completed", "reversal_pending", "pending") if counts[name]]
+    calls = Counter(
+        _attempt(each["kind"], each["action"])
+        for each in rows(db, "select kind, action from marketplace.transfer_attempts")
+    )
+    shown = [f"{counts[name]} {name}" for name in ("rows", "completed", "reversed", "elsewhere")]
+    shown += [f"{counts[name]} {name}" for name in ("reversal_pending", "pending", "failed") if counts[name]]
     shown += [f"failed {_listed(failed)}", f"parked {_listed(parked)}"]
-    return ", ".join([*shown, *(f"{counts[name]} {name}" for name in ("calls", "look-ups", "lost leases"))])
+    return ", ".join([*shown, *(f"{calls[name]} {name}" for name in ("sends", "reversals", "look-ups", "lost leases"))])
 
 
 def _attempt(kind: str, action: str) -> str:
     if kind == "call":
-        return "look-ups" if action == "look_up_reversals" else "calls"
+        return "look-ups" if action.startswith("look_up") else "sends" if action == "send" else "reversals"
     return "lost leases" if kind == "lost_lease" else kind
 
 

@@ -1,0 +1,74 @@
+"""What the app of a seed does, and the transfers it is about."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["paid", "sent", "without id", "unknown id"]
+"""paid: by the app, and recorded; sent: by the runners; without id: an old row; unknown id: none that Stripe knows."""
+
+Settled = Literal["succeeded", "failed", "canceled"]
+
+LANES = 2  # the app makes its calls from so many threads
+
+
+@dataclass(frozen=True, slots=True)
+class Payout:
+    """A transfer to a seller, `amount` in minor units, and what will befall it; times are seconds from the start."""
+
+    key: str
+    order: str
+    seller: str
+    account: str
+    amount: int
+    currency: str
+    kind: Kind = "paid"
+    is_late: bool = False
+    """Recorded, or to be sent, after the order was refunded."""
+    charge: Literal["with group", "without group"] | None = None
+    """What it is sent from, if not from the platform's balance."""
+    poor_until: float | None = None
+    """The seller has spent the money, and gets new money then."""
+    held: tuple[float, Settled] | None = None
+    """Stripe accepts its first reversal and holds it; what becomes of that, and when."""
+    elsewhere: tuple[float, int] | None = None
+    """Somebody takes so much of it back in Stripe's Dashboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The app says that a transfer was made, or that it is to be sent."""
+
+    at: float
+    lane: int
+    payout: Payout
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The app asks for an order's money back: all of it, so much (`amount`), or (`allocation`) so much of each."""
+
+    at: float
+    lane: int
+    order: str
+    request: str
+    reason: str
+    allocation: tuple[tuple[str, int], ...] | None = None
+    amount: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it asks for everything."""
+        return self.allocation is None and self.amount is None
+
+
+Call = Record | Ask
+"""What the app does; how, is said in tests.chaos.app."""
+
+
+@dataclass(frozen=True, slots=True)
+class Funds:
+    """The platform gets money that it can send."""
+
+    at: float
+    amount: int
+    currency: str
