@@ -447,6 +447,18 @@ def test_what_a_look_found_and_left_to_a_person_is_not_taken_for_unpaid(
     assert request_lines(db) == [("key-1", 1000, 0, 1000)]
 
 
+def test_what_stripe_knows_under_the_same_key_is_not_taken_for_unpaid(db: Database) -> None:
+    leased = claimed_send(db)
+    record_one(db, refusal(leased, error_type="idempotency_error"))
+
+    assert request_reversal(db) == []
+
+    held = transfer(db, leased["id"])
+    assert (held["status"], held["call_unknown"]) == ("pending", True)
+    assert held["parked_reason"].startswith("conflict: ")
+    assert request_lines(db) == [("key-1", 1000, 0, 1000)]
+
+
 def test_a_lost_lease_after_a_refund_is_looked_for(db: Database) -> None:
     leased = claimed_send(db)
     lapse_lease(db, leased["id"])

@@ -74,6 +74,10 @@ begin
         v_row := marketplace._unknown_row(v_row);
       end if;
     when 'conflict' then
+      if p_row.completed_at is null then
+        -- What that other request with this key was, nobody knows: a refund must not take the seller for unpaid.
+        v_row := marketplace._unknown_row(v_row);
+      end if;
       v_row.parked_reason := left('conflict: Stripe knows this key with other parameters. ' || v_message, 1000);
     when 'mismatch' then
       v_row := marketplace._unknown_row(v_row);
