@@ -13,8 +13,8 @@ from tests.support.databases import Database, rows
 from tests.support.orders import pay_sellers, record_paid
 
 TRANSFER_AMOUNT = 1000
-# What is asked of each transfer of the kind; two slices are asked for by two requests.
-AMOUNTS: dict[str, list[int | None]] = {"whole": [None], "slice": [400], "slices": [300, 450]}
+# What is asked of each transfer of the kind; two slices are asked for by two requests, and are one of a part each.
+AMOUNTS: dict[str, list[int | None]] = {"whole": [None], "slices": [300, 450]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,13 +109,14 @@ def statuses(db: Database, *names: str) -> list[str]:
     return [transfer_of(db, name)["status"] for name in names]
 
 
-def open_rows(db: Database) -> int:
-    """How many rows are not at their end yet."""
+def open_rows(db: Database, *, parked: bool = True) -> int:
+    """How many rows are not at their end yet; without those that are parked, if told so."""
     return int(
         value(
             db,
             "select count(*) from marketplace.seller_transfers"
-            " where status in ('pending', 'failed', 'reversal_pending')",
+            " where status in ('pending', 'failed', 'reversal_pending') and (%(parked)s or parked_reason is null)",
+            parked=parked,
         )
     )
 

@@ -24,12 +24,14 @@ _START_SECONDS = 30.0
 _SETTINGS = {"slots": 8, "lease_seconds": 20, "call_deadline_seconds": 10, "poll_seconds": 5, "log_format": "json"}
 
 
-def wait_until(happened: Callable[[], object], what: str, *, within_seconds: float = 15.0) -> None:
+def wait_until(
+    happened: Callable[[], object], what: str, *, within_seconds: float = 15.0, pause_seconds: float = _PAUSE_SECONDS
+) -> None:
     """Look until `happened`; raises AssertionError that names `what`."""
     until = time.monotonic() + within_seconds
     while not happened():
         assert time.monotonic() < until, f"not within {within_seconds:g} s: {what}"
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause_seconds)
 
 
 @dataclass(frozen=True, slots=True)
