@@ -243,7 +243,7 @@ def test_the_oracle_sees_money_that_was_sent_for_a_row_that_says_it_was_not(db: 
     create_transfer(db)
     request_reversal(db)
     assert broken_sends(db, asked=ASK) == set()
-    assert broken_sends(db) == {"touched without being asked for"}
+    assert broken_sends(db) == {"unpaid for a refund that nobody asked for"}
     assert broken_sends(db, sent_by_us(db), asked=ASK) == {
         "a transfer of ours that no row has",
         BOOKS,

@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from tests.chaos.faults import Rule
+
 Kind = Literal["paid", "sent", "without id", "unknown id"]
 """paid: by the app, and recorded; sent: by the runners; without id: an old row; unknown id: none that Stripe knows."""
+
+Charge = Literal["with group", "without group"]
 
 Settled = Literal["succeeded", "failed", "canceled"]
 
@@ -24,8 +28,10 @@ class Payout:
     kind: Kind = "paid"
     is_late: bool = False
     """Recorded, or to be sent, after the order was refunded."""
-    charge: Literal["with group", "without group"] | None = None
+    charge: Charge | None = None
     """What it is sent from, if not from the platform's balance."""
+    trouble: Rule | None = None
+    """What Stripe does with the first request for it."""
     poor_until: float | None = None
     """The seller has spent the money, and gets new money then."""
     held: tuple[float, Settled] | None = None

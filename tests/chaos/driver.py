@@ -131,13 +131,17 @@ class Driver:
     def prepare(self) -> None:
         """Set Stripe up: what the sellers have, which reversals it will hold, how long it takes."""
         self.simulator.set_key(_DASHBOARD_KEY, livemode=False)
+        match: Rule
         for payout in self.plan.payouts:
             if payout.kind == "sent":
                 self.simulator.create_account(payout.account)
+            if payout.trouble is not None:
+                match = {"method": "POST", "path": "^/v1/transfers$", "metadata": {"transfer_key": payout.key}}
+                self._add_rules([{**payout.trouble, "match": match}])
             if payout.poor_until is not None:
                 self.simulator.fund(-payout.amount, payout.currency, account=payout.account)
             if payout.held is not None:
-                match: Rule = {"method": "POST", "path": "/reversals$", "idempotency_key": OURS}
+                match = {"method": "POST", "path": "/reversals$", "idempotency_key": OURS}
                 match["metadata"] = {"transfer_key": payout.key}
                 self._add_rules([{"action": "pending_reversal", "match": match}])
         self._add_rules(self.plan.latency)

@@ -52,6 +52,22 @@ def usual_latency(rng: random.Random, times: Times) -> list[Rule]:
     ]
 
 
+def draw_trouble(rng: random.Random, times: Times) -> Rule:
+    """Draw what befalls the first request for a transfer: nobody knows for a while what became of it."""
+    late = round(rng.uniform(0.3, 1.0) * times.late, 3)
+    return rng.choice(
+        (
+            {"action": "execute_late", "seconds": late},
+            {"action": "execute_late", "seconds": late},
+            {"action": "hold", "name": "trouble", "seconds": late, "when": "before"},
+            {"action": "hold", "name": "trouble", "seconds": late, "when": "after"},
+            {"action": "error_after"},
+            {"action": "drop_after"},
+            {"action": "drop_before"},
+        )
+    )
+
+
 def draw_faults(rng: random.Random, times: Times, seconds: float, runners: int, *, small: bool) -> list[Fault]:
     """Draw what goes wrong in so many seconds: one of each kind at least, in a small seed one of a few kinds."""
     draw = _Faults(rng, times, seconds, runners)

@@ -4,13 +4,16 @@ import random
 from dataclasses import replace
 from typing import Any, Literal
 
-from tests.chaos.calls import LANES, Ask, Call, Funds, Payout, Record, Settled
+from tests.chaos.calls import LANES, Ask, Call, Charge, Funds, Payout, Record, Settled
+from tests.chaos.faults import draw_trouble
+from tests.chaos.times import Times
 
 Story = Literal["all", "parts", "late", "kept", "without id", "unknown id"]
 """What is asked of an order: all, parts, or nothing; or what is special about its transfers."""
 
 _STORIES: tuple[Story, ...] = ("all", "parts", "late", "kept")
 _FREQUENCIES = (9, 9, 3, 2)
+_CHARGES: tuple[Charge | None, ...] = (None, None, "with group", "without group")
 
 _SMALL = 20  # fewer rows than that have nothing special among them
 
@@ -21,8 +24,9 @@ _AMOUNTS = {"usd": (50, 25_000, 1), "eur": (50, 25_000, 1), "jpy": (50, 30_000, 
 class Orders:
     """Draws the orders, and what the app does about them."""
 
-    def __init__(self, rng: random.Random, rows: int, seconds: float, interruptions: list[float]) -> None:
+    def __init__(self, rng: random.Random, times: Times, rows: int, seconds: float, interruptions: list[float]) -> None:
         self._rng = rng
+        self._times = times
         self._rows = rows
         self._seconds = seconds
         self._interruptions = interruptions
@@ -74,7 +78,8 @@ class Orders:
         if story in ("without id", "unknown id"):
             return replace(payout, kind=story)
         if rng.random() < 0.6:
-            payout = replace(payout, kind="sent", charge=rng.choice((None, None, "with group", "without group")))
+            trouble = draw_trouble(rng, self._times) if rng.random() < 0.5 else None
+            payout = replace(payout, kind="sent", charge=rng.choice(_CHARGES), trouble=trouble)
         fate = rng.random()
         later = refunded_at + rng.uniform(0.2, self._seconds / 2)
         if fate < 0.10:

@@ -48,6 +48,7 @@ class Plan:
         for payout in self.payouts:
             fate: dict[str, object] = {"poor until": payout.poor_until, "held": payout.held}
             fate |= {"reversed elsewhere": payout.elsewhere, "late": payout.is_late or None, "charge": payout.charge}
+            fate |= {"trouble": payout.trouble}
             told = "".join(f", {name} {what}" for name, what in fate.items() if what is not None)
             yield f"  {payout.key}: {payout.amount} {payout.currency} to {payout.account}, {payout.kind}{told}"
         happenings = [(call.at, _told(call)) for call in self.calls]
@@ -74,7 +75,7 @@ def make_plan(seed: int, rows: int) -> Plan:
     seconds = 2.5 if small else min(6 + rows * 0.15, 30)
     runners = 2 if small else rng.choice((3, 4))
     faults = draw_faults(rng, times, seconds, runners, small=small)
-    draw = Orders(rng, rows, seconds, [fault.at for fault in faults if fault.what in _INTERRUPTIONS])
+    draw = Orders(rng, times, rows, seconds, [fault.at for fault in faults if fault.what in _INTERRUPTIONS])
     draw.all()
     return Plan(
         seed=seed,

@@ -158,7 +158,7 @@ _NOTHING_LOST = {
         where a.order_id = t.order_id and a.transfer_key is null and a.amount is null)""",
     "touched without being asked for": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
-      where t.status <> 'completed' and (t.completed_at is not null or t.failure_code = 'refunded_before_transfer')
+      where t.status <> 'completed' and t.completed_at is not null
         and not exists (select from chaos.asked as a where a.order_id = t.order_id)""",
 }
 

@@ -34,11 +34,10 @@ _EVIDENCE = {
       where r.kind = 'sent' and (s.transfers <> 1 or p.identity is null
         or (p.amount, p.currency, p.destination, p.charge, p.transfer_key)
           is distinct from (s.amount, f.currency, f.destination_account, f.source_charge, f.transfer_key))""",
-    "unpaid for another reason than a refund or refusals": """
-      select t.id as transfer_id, format('%s %s', t.failure_code, t.failure_message) as detail
-      from chaos.rows as t
-      where t.status = 'permanently_failed' and t.completed_at is null
-        and t.failure_code = 'refunded_before_transfer' and t.reversal_request_id is null""",
+    "unpaid for a refund that nobody asked for": """
+      select t.id as transfer_id, coalesce(t.reversal_request_id, 'for none') as detail from chaos.rows as t
+      where t.failure_code = 'refunded_before_transfer' and not exists (
+        select from chaos.asked as a where a.request = t.reversal_request_id and a.order_id = t.order_id)""",
 }
 
 _SUMS = {
