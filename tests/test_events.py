@@ -295,6 +295,24 @@ def test_an_event_and_the_transfer_it_waits_for_see_each_other_at_once(
     assert set(states(session).values()) == {"acted" if committed else "kept"}
 
 
+def test_a_transfer_has_the_lock_of_its_charge_before_it_writes_of_it(session: Database, connect: Connect) -> None:
+    recorder, teller, observer = impatient(connect), impatient(connect), connect()
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        with session.transaction(force_rollback=True):
+            session.execute("insert into marketplace.charges (charge_id, amount) values ('ch_1', 100)")
+            recording = pool.submit(record_transfer, recorder, 1, **FROM_CHARGE)
+            wait_until_blocked(observer, recorder)
+            telling = pool.submit(result, teller, event("charge.succeeded", charge()))
+            wait_until_blocked(observer, recorder, teller)
+            # Or each would wait for the other: one for the lock, one for the row.
+            waits_for = value(
+                observer, "select wait_event from pg_stat_activity where pid = %(pid)s", pid=teller.info.backend_pid
+            )
+        assert recording.result()["status"] == "completed"
+        assert telling.result() == "acted"
+    assert waits_for == "advisory"
+
+
 def test_an_event_waits_for_a_request_of_its_order_and_takes_what_that_left(
     session: Database, connect: Connect
 ) -> None:

@@ -1,7 +1,8 @@
 -- How transfers come to be known: to be made (create_transfer), or made already by the app (record_completed_transfer).
 --
 -- Both take the order's lock first, like everything that creates or moves an order's money: a refund that is requested
--- at the same moment sees the new row, or the new row sees the request.
+-- at the same moment sees the new row, or the new row sees the request. Then those of its payments, before anything is
+-- written of a charge: an event of a charge whose order it does not know has no other lock.
 
 create or replace function marketplace.create_transfer(
   p_transfer_key text, p_order_id text, p_seller_id text, p_destination_account text,
@@ -19,6 +20,7 @@ begin
     p_amount, p_currency, p_source_charge, p_charge_amount);
   perform marketplace._require_read_committed();
   perform marketplace._lock_order(p_order_id);
+  perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id) || p_source_charge);
   perform marketplace._note_charge(p_source_charge, p_charge_amount);
 
   select k.id into v_id from marketplace._known_transfer(
@@ -58,6 +60,7 @@ begin
   end if;
   perform marketplace._require_read_committed();
   perform marketplace._lock_order(p_order_id);
+  perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id) || p_source_charge);
   perform marketplace._note_charge(p_source_charge, p_charge_amount);
 
   select k.* into v_known from marketplace._known_transfer(
