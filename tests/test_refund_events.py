@@ -367,6 +367,41 @@ def test_a_share_of_a_new_transfer_that_cannot_be_asked_does_not_stop_the_app(db
     assert asked(db) == {"key-1": 45, "key-2": 5}
 
 
+@pytest.mark.parametrize("of_app", [0, 9, 18, 40])
+def test_what_the_app_was_to_ask_is_asked_by_no_event_whoever_decides_now(db: Database, of_app: int) -> None:
+    paid(db)
+    refunded(db, "re_1", 20)
+    call(db, "set_refunds_by", p_who="app", p_reason="the app knows better")
+    refunded(db, "re_2", 20)
+    paid(db, 2)  # whatever looks at the charge again
+    assert asked(db) == {"key-1": 18, "key-2": 18}
+
+    if of_app:
+        request_parts(db, {"key-1": of_app}, "own-2" if of_app > 18 else "re_2")
+    by_events(db)
+    refunded(db, "re_2", 20)
+    assert asked(db) == {"key-1": 18 + of_app, "key-2": 18}
+
+    # Of the next one, what the app took beyond its own refunds; and what it left to the seller stays there.
+    refunded(db, "re_3", 10)
+    assert asked(db) == {"key-1": 18 + max(of_app, 9 + min(of_app, 18)), "key-2": 27}
+    refunded(db, "re_4", 50)
+    assert asked(db) == {"key-1": 72 + min(of_app, 18), "key-2": 72}
+
+
+def test_where_the_app_asked_for_less_no_later_event_takes_the_rest(db: Database) -> None:
+    paid(db)
+    refunded(db, "re_1", 20)
+    request_parts(db, {"key-1": 5}, "re_2")
+    refunded(db, "re_2", 20)
+    refunded(db, "re_1", 20)
+    assert asked(db) == {"key-1": 23}
+    refunded(db, "re_3", 10)
+    assert asked(db) == {"key-1": 32}
+    failed(db, "re_1", 20)
+    assert asked(db) == {"key-1": 14}
+
+
 def test_the_app_may_not_read_an_event_as_its_own_request(db: Database) -> None:
     paid(db)
     refunded(db)

@@ -59,14 +59,17 @@ comment on function marketplace._settle_charge(text, text) is
   'Asks for what is still to be asked of the charge''s transfers. Its orders and payment are locked. Raises ST010 where something is not known yet.';
 
 create or replace function marketplace._causes_of_charge(p_charge_id text)
-returns table (cause_id text, reason text, amount bigint, currency text, created_at timestamptz, decided_by text)
+returns table (cause_id text, reason text, amount bigint, currency text, created_at timestamptz, is_of_app boolean)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
-    select c.*
+    select
+      c.cause_id, c.reason, c.amount, c.currency, c.created_at,
+      c.decided_by = 'app' or exists (
+        select from marketplace.reversal_requests as a where a.reversal_request_id = c.cause_id and a.asked_by = 'app')
     from (
       select r.refund_id, 'refund', r.amount, r.currency, r.created_at, r.decided_by
       from marketplace.stripe_refunds as r
@@ -88,7 +91,7 @@ end
 $$;
 
 comment on function marketplace._causes_of_charge(text) is
-  'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn.';
+  'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn. is_of_app: what sellers give for it is said by the app, that decides on refunds or asked first.';
 
 create or replace function marketplace._requests_for(p_cause_id text)
 returns setof marketplace.reversal_requests

@@ -7,28 +7,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_causes marketplace.counted_cause[] := marketplace._counted_causes(p_charge.charge_id, p_order_id);
-  v_counts_all boolean;
+  v_by_app bigint := marketplace._gone_by_app(p_charge.charge_id, v_causes);
   v_cause marketplace.counted_cause;
   v_gone bigint := 0;
   v_sums record;
 begin
-  v_counts_all := exists (select from unnest(v_causes) as c where c.reason = 'refund');
   -- Those that have their request first: each later one asks for what they left.
   foreach v_cause in array v_causes loop
     v_gone := v_gone + v_cause.amount;
     if v_cause.is_to_ask then
-      perform marketplace._ask(
-        v_cause.cause_id, v_cause.reason, p_order_id, null, p_charge, v_gone, v_counts_all);
+      perform marketplace._ask(v_cause.cause_id, v_cause.reason, p_order_id, null, p_charge, v_gone, v_by_app);
     end if;
   end loop;
 
   select coalesce(sum(s.over), 0) as over, coalesce(sum(s.missing), 0) as missing into v_sums
-  from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_counts_all) as s;
+  from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_by_app) as s;
   if v_sums.over > 0 then
-    perform marketplace._ask_for_less(p_charge, p_order_id, v_gone, v_counts_all);
+    perform marketplace._ask_for_less(p_charge, p_order_id, v_gone, v_by_app);
   end if;
   if v_sums.missing > 0 and (v_sums.over = 0 or exists (
-    select from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_counts_all) as s where s.missing > 0
+    select from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_by_app) as s where s.missing > 0
   )) then
     -- A share that nobody could ask before: of a transfer recorded since, or left by a refund that failed.
     select r.asked_for, r.reason into v_cause.cause_id, v_cause.reason
@@ -38,8 +36,7 @@ begin
     order by r.requested_at desc, r.reversal_request_id desc
     limit 1;
     if found then
-      perform marketplace._ask(
-        v_cause.cause_id, v_cause.reason, p_order_id, null, p_charge, v_gone, v_counts_all);
+      perform marketplace._ask(v_cause.cause_id, v_cause.reason, p_order_id, null, p_charge, v_gone, v_by_app);
     end if;
   end if;
 end
@@ -55,30 +52,44 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Where the app decides on refunds, a dispute asks for its own share alone, whatever the app asked for others.
   return array(
-    select (
-      c.cause_id, c.reason, c.amount,
-      c.decided_by = 'events' and coalesce(q.is_elsewhere, true)
-    )::marketplace.counted_cause
-    from (
-      select k.*, bool_or(k.reason = 'refund' and k.decided_by = 'events') over () as counts_all
-      from marketplace._causes_of_charge(p_charge_id) as k
-    ) as c
-    left join lateral (
-      select bool_and(r.asked_by = 'events' and r.order_id <> p_order_id) as is_elsewhere
-      from marketplace._requests_for(c.cause_id) as r
-    ) as q on true
-    where c.counts_all or c.reason = 'dispute'
-    order by coalesce(q.is_elsewhere, true), c.created_at, c.cause_id);
+    select (c.cause_id, c.reason, c.amount, q.is_to_ask)::marketplace.counted_cause
+    from marketplace._causes_of_charge(p_charge_id) as c
+    cross join lateral (
+      select not exists (
+        select from marketplace._requests_for(c.cause_id) as r where r.order_id = p_order_id) as is_to_ask
+    ) as q
+    where not c.is_of_app
+    order by q.is_to_ask, c.created_at, c.cause_id);
 end
 $$;
 
 comment on function marketplace._counted_causes(text, text) is
-  'What went back of the charge and counts in the shares: first what has been asked of the order for, then what is to be, in the order in which it happened.';
+  'What went back of the charge and is for events to ask: first what has been asked of the order for, then what is to be, in the order in which it happened.';
+
+create or replace function marketplace._gone_by_app(p_charge_id text, p_causes marketplace.counted_cause[])
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Where the app decides on all refunds, a dispute asks for its own share alone, whatever the app asked for others.
+  if not exists (select from unnest(p_causes) as c where c.reason = 'refund') then
+    return null;
+  end if;
+  return (
+    select coalesce(sum(c.amount), 0)::bigint
+    from marketplace._causes_of_charge(p_charge_id) as c
+    where c.is_of_app);
+end
+$$;
+
+comment on function marketplace._gone_by_app(text, marketplace.counted_cause[]) is
+  'What went back of the charge and is for the app to ask, or was asked by it; null if what the app asks does not count.';
 
 create or replace function marketplace._ask_for_less(
-  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_counts_all boolean
+  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_by_app bigint
 )
 returns void
 language plpgsql
@@ -92,7 +103,7 @@ begin
   for v_round in 1..100 loop
     v_ids := null;
     select marketplace._families_of_key(s.root_id) into v_ids
-    from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_counts_all) as s
+    from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_by_app) as s
     where s.over > 0 and s.root_id <> all (v_done)
     order by s.root_id limit 1;
     exit when not found;
@@ -117,10 +128,10 @@ begin
     perform marketplace.withdraw_reversal_request(
       v_request.reversal_request_id, 'asked again for less: another refund of the charge failed');
     perform marketplace._ask(v_request.asked_for, v_request.reason, p_order_id, v_request.reversal_request_id,
-      p_charge, p_gone, p_counts_all);
+      p_charge, p_gone, p_by_app);
   end loop;
 end
 $$;
 
-comment on function marketplace._ask_for_less(marketplace.charges, text, bigint, boolean) is
+comment on function marketplace._ask_for_less(marketplace.charges, text, bigint, bigint) is
   'Withdraws requests by events of which nothing was sent yet, and asks anew, where they come to more than the share of what stands.';

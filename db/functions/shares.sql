@@ -1,7 +1,27 @@
 -- How much of each transfer is to be asked, and asking for it.
 
+create or replace function marketplace._share(
+  p_original bigint, p_quantum smallint, p_gone bigint, p_charge_amount bigint
+)
+returns bigint
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if p_gone >= p_charge_amount then
+    return p_original;
+  end if;
+  return least(p_original, p_quantum * div(
+    2 * p_original::numeric * p_gone + p_charge_amount::numeric * p_quantum, 2 * p_charge_amount::numeric * p_quantum));
+end
+$$;
+
+comment on function marketplace._share(bigint, smallint, bigint, bigint) is
+  'The share of a transfer in what went back of its charge, rounded half up to what Stripe takes; all of it once the whole charge went back.';
+
 create or replace function marketplace._shares_of_charge(
-  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_counts_all boolean
+  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_by_app bigint
 )
 returns table (root_id bigint, missing bigint, over bigint)
 language plpgsql
@@ -12,14 +32,15 @@ declare
   v_transfer record;
   v_ids bigint[];
   v_asked bigint;
-  v_asked_by_events bigint;
-  v_target bigint;
+  v_by_events bigint;
+  v_of_app bigint;
+  v_of_all bigint;
 begin
   for v_transfer in select t.* from marketplace._transfers_of_charge(p_charge.charge_id, array[p_order_id]) as t loop
     v_ids := marketplace._families_of_key(v_transfer.id);
     -- By the requests' key, one at a time: a join would read all of them while the planner knows no better.
     select coalesce(sum(a.asked), 0), coalesce(sum(a.asked) filter (where a.asked_by = 'events'), 0)
-    into v_asked, v_asked_by_events
+    into v_asked, v_by_events
     from (
       select l.asked, (
         select q.asked_by from marketplace.reversal_requests as q
@@ -29,18 +50,18 @@ begin
     ) as a
     where a.asked_by is not null;
 
-    v_target := case
-      when p_gone >= p_charge.amount then v_transfer.original_amount
-      else least(v_transfer.original_amount, v_transfer.quantum * div(
-        2 * v_transfer.original_amount::numeric * p_gone + p_charge.amount::numeric * v_transfer.quantum,
-        2 * p_charge.amount::numeric * v_transfer.quantum))
-    end;
+    v_of_app := marketplace._share(
+      v_transfer.original_amount, v_transfer.quantum, coalesce(p_by_app, 0), p_charge.amount);
+    v_of_all := marketplace._share(
+      v_transfer.original_amount, v_transfer.quantum, coalesce(p_by_app, 0) + p_gone, p_charge.amount);
     root_id := v_transfer.id;
-    over := greatest(v_asked_by_events - v_target, 0);
-    missing := greatest(least(
-      v_target - case when p_counts_all then v_asked else v_asked_by_events end,
-      v_transfer.original_amount - v_asked), 0);
-    if v_target < v_transfer.original_amount then
+    over := greatest(0, v_by_events - greatest(v_of_all - v_of_app, marketplace._share(
+      v_transfer.original_amount, v_transfer.quantum, p_gone, p_charge.amount)));
+    -- What the app leaves to a seller of its own refunds is not taken for others; what it took beyond them is.
+    missing := greatest(0, least(
+      v_of_all - v_by_events - case when p_by_app is not null then greatest(v_of_app, v_asked - v_by_events) else 0 end,
+      v_transfer.original_amount - v_asked));
+    if v_of_all < v_transfer.original_amount then
       missing := missing - missing % v_transfer.quantum;
     end if;
     return next;
@@ -48,12 +69,12 @@ begin
 end
 $$;
 
-comment on function marketplace._shares_of_charge(marketplace.charges, text, bigint, boolean) is
-  'Of each transfer of the order that the charge paid for: what is still to be asked now that p_gone of the charge went back, and what events have asked too much. p_counts_all: what the app asked counts as well.';
+comment on function marketplace._shares_of_charge(marketplace.charges, text, bigint, bigint) is
+  'Of each transfer of the order that the charge paid for: what events have still to ask now that p_gone of the charge went back, and what they have asked too much. p_by_app: what went back beside that and is for the app to ask; null if what it asks does not count.';
 
 create or replace function marketplace._ask(
   p_cause_id text, p_reason text, p_order_id text, p_replaces text,
-  p_charge marketplace.charges, p_gone bigint, p_counts_all boolean
+  p_charge marketplace.charges, p_gone bigint, p_by_app bigint
 )
 returns void
 language plpgsql
@@ -72,7 +93,7 @@ begin
   ) values (v_request_id, p_order_id, p_reason, false, 'events', p_cause_id, p_replaces);
   v_before := marketplace._add_reason(format('%s %s requested by Stripe''s event', p_reason, v_request_id));
   for v_share in
-    select * from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_counts_all) as s where s.missing > 0
+    select * from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_by_app) as s where s.missing > 0
   loop
     perform marketplace._take_share(v_share.root_id, v_request_id, v_share.missing);
   end loop;
@@ -81,7 +102,7 @@ begin
 end
 $$;
 
-comment on function marketplace._ask(text, text, text, text, marketplace.charges, bigint, boolean) is
+comment on function marketplace._ask(text, text, text, text, marketplace.charges, bigint, bigint) is
   'A request by events for what is still to be asked of an order''s transfers, also if that is nothing: it stands for the refund or dispute.';
 
 create or replace function marketplace._take_share(p_root_id bigint, p_request_id text, p_asked bigint)
