@@ -276,6 +276,40 @@ def test_what_a_person_withdrew_is_not_asked_again(db: Database) -> None:
     assert asked(db) == {"key-1": 9}
 
 
+def test_a_part_that_a_person_withdrew_is_not_asked_again_and_the_others_stand(db: Database) -> None:
+    paid(db, 1)
+    paid(db, 2, amount=60, p_order_id="order-2")
+    refunded(db, "re_1", 50)
+    paid(db, 3, amount=10)
+    assert requests(db) == ["re_1", "re_1+2", "re_1+3"]
+    for part in ("re_1+2", "re_1+3"):
+        call(db, "withdraw_reversal_request", p_reversal_request_id=part, p_reason="the seller keeps it")
+
+    refunded(db, "re_1", 50)
+    assert asked(db) == {"key-1": 45}
+    refunded(db, "re_2", 10)
+    assert asked(db) == {"key-1": 54, "key-2": 6, "key-3": 1}
+    refunded(db, "re_3", 40)
+    assert asked(db) == {"key-1": 90, "key-2": 30, "key-3": 5}
+    failed(db, "re_1", 50)
+    assert asked(db) == {"key-1": 45, "key-2": 30, "key-3": 5}
+
+
+def test_who_withdraws_a_refund_withdraws_all_that_events_asked_for_it(db: Database) -> None:
+    roots = [paid(db, 1), paid(db, 2, amount=60, p_order_id="order-2")]
+    refunded(db, "re_1", 100)
+    roots.append(paid(db, 3, amount=10))
+
+    given_back = call(db, "withdraw_reversal_request", p_reversal_request_id="re_1", p_reason="the refund failed")
+
+    assert asked(db) == {}
+    assert sum(each["amount"] for each in given_back if each["status"] == "completed") == 160
+    assert {each["root_id"] or each["id"] for each in given_back} == set(roots)
+    assert refunded(db, "re_1", 100)["result"] == "acted"
+    paid(db, 4, amount=20)
+    assert asked(db) == {}
+
+
 def test_with_refunds_by_app_events_only_note_the_refund_and_withdraw_it_when_it_fails(db: Database) -> None:
     call(db, "set_refunds_by", p_who="app", p_reason="the app knows better")
     paid(db)

@@ -64,23 +64,12 @@ returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_request_id text;
 begin
-  -- The refund's own id also where nothing was asked: a request of the app's that is still to come is withdrawn too.
-  for v_request_id in
-    select p_cause_id
-    union
-    select r.reversal_request_id from marketplace.reversal_requests as r where r.asked_for = p_cause_id
-    order by 1
-  loop
-    if not exists (
-      select from marketplace.reversal_requests as r
-      where r.reversal_request_id = v_request_id and r.withdrawn_at is not null
-    ) then
-      perform marketplace.withdraw_reversal_request(v_request_id, p_reason);
-    end if;
-  end loop;
+  -- Where nothing was asked as well: a request of the app's that is still to come is withdrawn too.
+  if exists (select from marketplace._requests_for(p_cause_id) as r where r.withdrawn_at is null)
+    or not exists (select from marketplace._requests_for(p_cause_id)) then
+    perform marketplace.withdraw_reversal_request(p_cause_id, p_reason);
+  end if;
 end
 $$;
 

@@ -80,12 +80,8 @@ begin
       where d.charge_id = p_charge_id and d.funds_withdrawn and not d.funds_reinstated and d.status <> 'won'
     ) as c (cause_id, reason, amount, currency, created_at, decided_by)
     -- Withdrawn by a person: not asked for again.
-    where not exists (
-      select from marketplace._requests_for(c.cause_id) as q
-      where q.withdrawn_at is not null
-        and not exists (
-          select from marketplace.reversal_requests as n
-          where n.asked_for = c.cause_id and n.replaces = q.reversal_request_id))
+    where exists (select from marketplace._requests_for(c.cause_id) as q where q.withdrawn_at is null)
+      or not exists (select from marketplace._requests_for(c.cause_id))
     order by c.created_at, c.cause_id;
 end
 $$;

@@ -125,7 +125,7 @@ begin
       v_done := v_done || v_ids[1];
       continue;
     end if;
-    perform marketplace.withdraw_reversal_request(
+    perform marketplace._withdraw_request(
       v_request.reversal_request_id, 'asked again for less: another refund of the charge failed');
     perform marketplace._ask(v_request.asked_for, v_request.reason, p_order_id, v_request.reversal_request_id,
       p_charge, p_gone, p_by_app);

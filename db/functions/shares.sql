@@ -29,22 +29,33 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_causes text[] := array(select c.cause_id from marketplace._causes_of_charge(p_charge.charge_id) as c);
   v_transfer record;
   v_ids bigint[];
   v_asked bigint;
   v_by_events bigint;
+  v_spared bigint;
   v_of_app bigint;
   v_of_all bigint;
 begin
   for v_transfer in select t.* from marketplace._transfers_of_charge(p_charge.charge_id, array[p_order_id]) as t loop
     v_ids := marketplace._families_of_key(v_transfer.id);
     -- By the requests' key, one at a time: a join would read all of them while the planner knows no better.
-    select coalesce(sum(a.asked), 0), coalesce(sum(a.asked) filter (where a.asked_by = 'events'), 0)
-    into v_asked, v_by_events
+    select
+      coalesce(sum(a.asked), 0),
+      coalesce(sum(a.asked) filter (where a.asked_by = 'events'), 0),
+      coalesce(sum(a.asked) filter (where a.asked_by = 'nobody'), 0)
+    into v_asked, v_by_events, v_spared
     from (
       select l.asked, (
-        select q.asked_by from marketplace.reversal_requests as q
-        where q.reversal_request_id = l.reversal_request_id and q.withdrawn_at is null) as asked_by
+        select case
+          when q.withdrawn_at is null then q.asked_by
+          -- A part of what stands that a person withdrew: neither asked nor asked again.
+          when q.asked_for = any (v_causes) and not exists (
+            select from marketplace.reversal_requests as n
+            where n.asked_for = q.asked_for and n.replaces = q.reversal_request_id) then 'nobody'
+        end
+        from marketplace.reversal_requests as q where q.reversal_request_id = l.reversal_request_id) as asked_by
       from marketplace.reversal_request_lines as l
       where l.transfer_id = any (v_ids)
     ) as a
@@ -59,7 +70,8 @@ begin
       v_transfer.original_amount, v_transfer.quantum, p_gone, p_charge.amount)));
     -- What the app leaves to a seller of its own refunds is not taken for others; what it took beyond them is.
     missing := greatest(0, least(
-      v_of_all - v_by_events - case when p_by_app is not null then greatest(v_of_app, v_asked - v_by_events) else 0 end,
+      v_of_all - v_by_events - v_spared
+        - case when p_by_app is null then 0 else greatest(v_of_app, v_asked - v_by_events - v_spared) end,
       v_transfer.original_amount - v_asked));
     if v_of_all < v_transfer.original_amount then
       missing := missing - missing % v_transfer.quantum;

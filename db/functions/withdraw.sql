@@ -11,9 +11,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_request marketplace.reversal_requests;
-  v_now timestamptz;
-  v_id bigint;
+  v_ids text[];
 begin
   perform marketplace._require_request_id(p_reversal_request_id);
   perform marketplace._require_text('p_reason', p_reason, 1000);
@@ -22,6 +20,36 @@ begin
   insert into marketplace.reversal_requests (reversal_request_id, withdrawn_at, withdrawn_by, withdrawn_reason)
   values (p_reversal_request_id, clock_timestamp(), session_user, p_reason)
   on conflict on constraint pk_reversal_requests do nothing;
+  -- Who withdraws a refund means all that events asked for it, of other orders and of transfers that came later.
+  perform marketplace._lock_payment(
+    array(select r.order_id from marketplace._requests_for(p_reversal_request_id) as r), '{}');
+  v_ids := array(select r.reversal_request_id from marketplace._requests_for(p_reversal_request_id) as r order by 1);
+  perform marketplace._withdraw_request(i.id, p_reason) from unnest(v_ids) as i (id);
+
+  return query
+    select t.* from marketplace.seller_transfers as t
+    where t.order_id in (
+      select r.order_id from marketplace.reversal_requests as r where r.reversal_request_id = any (v_ids))
+      and (t.reversal_request_id = any (v_ids) or exists (
+        select from marketplace.seller_transfers as b
+        where b.id in (t.successor_of, t.compensates) and b.reversal_request_id = any (v_ids)))
+    order by t.id;
+end
+$$;
+
+comment on function marketplace.withdraw_reversal_request(text, text) is
+  'Takes a request back, for good: its refund failed, its dispute was won. What it reversed is paid again, what it has not yet is not taken, what it kept from being paid is paid. Returns the rows of the request and what was made for them, as they stand. Under the id of a refund or dispute, what events asked for it beside that is withdrawn with it. A request that is not known yet is remembered as withdrawn; the same call again changes nothing, but settles what a person ended meanwhile.';
+
+create or replace function marketplace._withdraw_request(p_reversal_request_id text, p_reason text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_request marketplace.reversal_requests;
+  v_now timestamptz;
+  v_id bigint;
+begin
   select r.* into strict v_request from marketplace.reversal_requests as r
   where r.reversal_request_id = p_reversal_request_id;
   if v_request.order_id is null then
@@ -49,19 +77,11 @@ begin
   loop
     perform marketplace._settle_withdrawn(v_id, v_now);
   end loop;
-
-  return query
-    select t.* from marketplace.seller_transfers as t
-    where t.order_id = v_request.order_id
-      and (t.reversal_request_id = p_reversal_request_id or exists (
-        select from marketplace.seller_transfers as b
-        where b.id in (t.successor_of, t.compensates) and b.reversal_request_id = p_reversal_request_id))
-    order by t.id;
 end
 $$;
 
-comment on function marketplace.withdraw_reversal_request(text, text) is
-  'Takes a request back, for good: its refund failed, its dispute was won. What it reversed is paid again, what it has not yet is not taken, what it kept from being paid is paid. Returns the rows of the request and what was made for them, as they stand. A request that is not known yet is remembered as withdrawn; the same call again changes nothing, but settles what a person ended meanwhile.';
+comment on function marketplace._withdraw_request(text, text) is
+  'Withdraws one request that is known, and settles its rows.';
 
 create or replace function marketplace._fill_in_withdrawn(
   p_order_id text, p_reversal_request_id text, p_reason text, p_amount bigint, p_allocation jsonb
