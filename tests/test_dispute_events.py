@@ -19,7 +19,7 @@ from tests.support.events import (
     requests,
     result,
 )
-from tests.support.transfers import create_transfer, record_transfer, request_parts, transfer
+from tests.support.transfers import call, create_transfer, record_transfer, request_parts, transfer
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -136,3 +136,25 @@ def test_a_dispute_in_another_currency_than_its_charge_is_left_to_a_person(db: D
     assert "in another currency" in came["detail"]
     for wrong in ({"amount": None}, {"status": 5}, {"id": None}):
         assert result(db, event("charge.dispute.created", {**dispute("dp_2"), **wrong})) == "kept"
+
+
+@pytest.mark.parametrize("currency", [None, "eur"])
+def test_what_went_back_in_two_currencies_is_not_added_up_whatever_looks_at_the_charge(
+    db: Database, currency: str | None
+) -> None:
+    by_events(db)
+    paid(db)
+    if currency:
+        call(db, "note_charge", p_charge_id="ch_1", p_currency=currency)
+    refunded(db, "re_1", 50, currency="eur")
+    came = ingest(db, event("charge.dispute.funds_withdrawn", dispute(amount=40)))
+    assert (came["result"], "in another currency" in came["detail"]) == ("kept", True)
+    create_transfer(db, 2, p_order_id="order-1", p_amount=10, p_source_charge="ch_1")
+    assert refunded(db, "re_2", 10, currency="eur")["result"] == "kept"
+    assert asked(db) == {"key-1": 45}
+
+    # A person says what it comes to; then all the rest is asked for.
+    assert "request_reversal(p_order_id, 'dp_1'" in kept(db, came["event_id"])["next_step"]
+    request_parts(db, {"key-1": 30}, "dp_1", p_reason="dispute")
+    assert {each["result"] for each in call(db, "retry_events")} == {"acted"}
+    assert asked(db) == {"key-1": 84, "key-2": 6}

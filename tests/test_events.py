@@ -156,7 +156,8 @@ def test_what_is_told_of_a_transfer_too_early_is_kept_until_its_order_changes(db
         """
     )
     by_group = ingest(db, event("transfer.created", stripe_transfer(transfer_group="order-1")))
-    by_metadata = ingest(db, event("transfer.updated", stripe_transfer(metadata={"order_id": "order-1"})))
+    ours = stripe_transfer(metadata={"order_id": "order-1"}, transfer_group="a-group")
+    by_metadata = ingest(db, event("transfer.updated", ours))
     assert (by_group["result"], by_metadata["result"]) == ("kept", "kept")
     seen = kept(db, by_group["event_id"])
     assert (seen["order_id"], seen["detail"], seen["next_step"]) == ("order-1", "ST010: not yet", "Wait.")

@@ -387,9 +387,13 @@ def test_what_goes_wrong_while_it_is_acted_on_is_undone_and_kept_but_the_refund_
     assert asked(db) == {"key-1": 45}
 
 
-def test_a_share_of_a_new_transfer_that_cannot_be_asked_does_not_stop_the_app(db: Database) -> None:
+@pytest.mark.parametrize("named", [{}, {"charge": None, "payment_intent": "pi_1"}])
+def test_a_share_of_a_new_transfer_that_cannot_be_asked_does_not_stop_the_app(
+    db: Database, named: dict[str, str | None]
+) -> None:
     paid(db)
-    came = refunded(db)
+    call(db, "note_charge", p_charge_id="ch_1", p_payment_intent="pi_1")
+    came = refunded(db, **named)
     db.execute("alter table marketplace.reversal_request_lines add constraint chk_odd check (asked <> 5)")
 
     create_transfer(db, 2, p_order_id="order-1", p_amount=10, p_source_charge="ch_1")

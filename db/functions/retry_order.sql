@@ -53,6 +53,7 @@ begin
     return;
   end if;
   begin
+    perform marketplace._require_one_currency(v_charge);
     perform marketplace._lock_rows(array[p_order_id]);
     perform marketplace._settle_order(v_charge, p_order_id);
   exception
@@ -66,13 +67,39 @@ begin
       set
         state = 'kept', detail = marketplace._clean_text(format('%s: %s', v_sqlstate, v_message), 1000),
         next_step = marketplace._clean_text(v_hint, 1000)
-      where e.event_id = (
-        select k.event_id from marketplace.stripe_events as k
-        where k.charge_id = p_charge_id and marketplace._kind_of_event(k.type) in ('refund', 'dispute')
-        order by k.received_at desc, k.event_id limit 1);
+      where e.event_id = marketplace._newest_event(p_charge_id);
   end;
 end
 $$;
 
 comment on function marketplace._settle_or_keep(text, text) is
   'Asks for a new transfer''s share in what went back of its charge before; if that fails, the newest event of the charge is kept again with the error.';
+
+create or replace function marketplace._newest_event(p_charge_id text)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_event_id text;
+begin
+  select e.event_id into v_event_id from marketplace.stripe_events as e
+  where e.charge_id = p_charge_id and e.state <> 'ignored'
+    and marketplace._kind_of_event(e.type) in ('refund', 'dispute')
+  order by e.received_at desc, e.event_id limit 1;
+  if not found then
+    -- Hardly ever, so it has no index: all events of the charge name its payment alone.
+    select e.event_id into v_event_id
+    from marketplace.charges as c
+    inner join marketplace.stripe_events as e on e.payment_intent = c.payment_intent
+    where c.charge_id = p_charge_id and e.charge_id is null and e.state <> 'ignored'
+      and marketplace._kind_of_event(e.type) in ('refund', 'dispute')
+    order by e.received_at desc, e.event_id limit 1;
+  end if;
+  return v_event_id;
+end
+$$;
+
+comment on function marketplace._newest_event(text) is
+  'The newest event of a refund or dispute of the charge; null if there is none.';

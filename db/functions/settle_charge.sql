@@ -41,13 +41,7 @@ begin
       using errcode = 'ST010', hint = format(
         'select * from marketplace.note_charge(p_charge_id => %L, p_amount => …);', p_charge_id);
   end if;
-  if exists (
-    select from marketplace._causes_of_charge(p_charge_id) as c where c.currency <> v_charge.currency
-  ) then
-    raise exception 'charge % is in %, and what went back of it in another currency', p_charge_id, v_charge.currency
-      using errcode = 'ST010',
-            hint = 'Say what is to be taken back of which transfer: request_reversal(p_order_id, p_reversal_request_id, p_allocation => …).';
-  end if;
+  perform marketplace._require_one_currency(v_charge);
   perform marketplace._lock_rows(v_orders);
   foreach v_order_id in array v_orders loop
     perform marketplace._settle_order(v_charge, v_order_id);
@@ -57,6 +51,34 @@ $$;
 
 comment on function marketplace._settle_charge(text, text) is
   'Asks for what is still to be asked of the charge''s transfers. Its orders and payment are locked. Raises ST010 where something is not known yet.';
+
+create or replace function marketplace._require_one_currency(p_charge marketplace.charges)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_currency text := p_charge.currency;
+  v_other text;
+begin
+  -- A refund is in its charge's currency; a dispute need not be.
+  if v_currency is null then
+    select c.currency into v_currency from marketplace._causes_of_charge(p_charge.charge_id) as c
+    where not c.is_of_app order by c.reason desc, c.created_at, c.cause_id limit 1;
+  end if;
+  select c.cause_id into v_other from marketplace._causes_of_charge(p_charge.charge_id) as c
+  where not c.is_of_app and c.currency <> v_currency limit 1;
+  if found then
+    raise exception 'charge % is in %, and % in another currency', p_charge.charge_id, v_currency, v_other
+      using errcode = 'ST010', hint = format(
+        'Say what is to be taken back of which transfer: request_reversal(p_order_id, %L, p_allocation => …).', v_other);
+  end if;
+end
+$$;
+
+comment on function marketplace._require_one_currency(marketplace.charges) is
+  'Raises ST010 where what events are to ask for is not all in one currency, the charge''s if that is known.';
 
 create or replace function marketplace._causes_of_charge(p_charge_id text)
 returns table (cause_id text, reason text, amount bigint, currency text, created_at timestamptz, is_of_app boolean)

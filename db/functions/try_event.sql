@@ -79,7 +79,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   if marketplace._kind_of_event(p_event.type) = 'transfer' then
-    return marketplace._orders_to_lock(p_event);
+    -- What we wrote into a transfer of ours comes first: its transfer_group need not be the order's id.
+    return array_remove(
+      marketplace._read_text(p_event.payload #> '{data,object,metadata,order_id}', 255)
+      || marketplace._orders_to_lock(p_event), null);
   end if;
   return marketplace._orders_of_charge(marketplace._charge_of(p_event.charge_id, p_event.payment_intent));
 end
