@@ -14,7 +14,9 @@ from tests.support.transfers import (
     call,
     claim,
     claim_again,
+    claim_send_again,
     claimed_call,
+    claimed_send,
     contents,
     create_transfer,
     record_one,
@@ -25,6 +27,8 @@ from tests.support.transfers import (
     success,
     timeout,
     transfer,
+    transfer_object,
+    transfers_found,
 )
 from tests.support.withdrawals import follow_up, story, withdraw
 
@@ -86,6 +90,30 @@ def test_what_the_look_up_does_not_find_has_not_happened(db: Database) -> None:
     assert story(db) == [(700, "completed", None), (300, "permanently_failed", None), (300, "completed", "succeeds 2")]
     assert transfer(db, looked["id"])["failure_code"] == "not_reversed"
     assert claim(db) == []
+    assert tell(db, "reversed", told) == "nothing to do: what is reversed of tr_1 is known"
+
+
+def test_what_a_refund_had_then_is_adopted_when_the_refund_has_failed(db: Database) -> None:
+    leased = claimed_send(db)
+    request_parts(db, {"key-1": 200})
+    record_one(db, timeout(leased))
+    looked = claim_send_again(db, leased["id"])
+    record_one(db, transfers_found(looked, transfer_object(looked, amount_reversed=1000)))
+    assert story(db) == [(800, "reversal_pending", None), (200, "reversal_pending", None)]
+    withdraw(db)
+    paid = transfer(db, leased["id"])
+    told = shown_reversed(paid, 1000, foreign(paid, "trr_f", 1000))
+
+    assert not_yet(db, told)
+    record_one(db, seen(claim_again(db, paid["id"]), foreign(paid, "trr_f", 1000)))
+    assert (
+        tell(db, "reversed", told) == "acted: 200 of tr_1 were reversed elsewhere; looked up as elsewhere:tr_1:1000:2"
+    )
+
+    (rest,) = claim(db)
+    record_one(db, seen(rest, foreign(paid, "trr_f", 1000)))
+    at_commit(db)
+    assert story(db) == [(800, "reversed", None), (200, "permanently_failed", None), (200, "reversed", "succeeds 2")]
     assert tell(db, "reversed", told) == "nothing to do: what is reversed of tr_1 is known"
 
 

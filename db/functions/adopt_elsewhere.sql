@@ -11,20 +11,33 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_request text := format('elsewhere:%s:%s', p_stripe_transfer_id, p_reversed);
+  v_base text := format('elsewhere:%s:%s', p_stripe_transfer_id, p_reversed);
+  v_request text := v_base;
+  v_count integer := 1;
   v_row marketplace.seller_transfers;
   v_rest bigint := p_amount;
   v_amount bigint;
   v_before text;
 begin
+  while exists (select from marketplace.reversal_requests as r where r.reversal_request_id = v_request) loop
+    -- What a look-up did not find has not happened, whoever tells of it again. But where all was found, a refund that
+    -- failed since may have had the rest.
+    if exists (
+      select from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
+      where t.reversal_request_id = v_request and t.status <> 'reversed'
+    ) then
+      return null;
+    end if;
+    v_count := v_count + 1;
+    v_request := v_base || ':' || v_count;
+  end loop;
   insert into marketplace.reversal_requests (reversal_request_id, order_id, reason, is_whole, is_evidence)
   select v_request, t.order_id, 'manual', false, true
   from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
   where t.status = 'completed'
-  limit 1
-  on conflict on constraint pk_reversal_requests do nothing;
+  limit 1;
   if not found then
-    -- Looked up before, or nothing is left that it could have been taken from.
+    -- Nothing is left that it could have been taken from.
     return null;
   end if;
   v_before := marketplace._add_reason(format('%s of %s were reversed elsewhere', p_amount, p_stripe_transfer_id));
