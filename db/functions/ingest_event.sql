@@ -4,6 +4,8 @@
 -- cannot be acted on is kept with its error and tried again. Only what another try mends by itself, a deadlock or a
 -- server that stops, is an error to the caller: the endpoint answers no 2xx and Stripe delivers again.
 --
+-- Written once, with what it came to: an event is the longest row there is, and most are stored to no other purpose.
+--
 -- Lock order: orders, payments, the event, then what it tells of and the order's rows. One event per transaction.
 
 create or replace function marketplace.ingest_stripe_event(p_event jsonb, p_raw_sha256 text default null)
@@ -17,29 +19,36 @@ declare
 begin
   perform marketplace._require_event(p_event, p_raw_sha256);
   perform marketplace._require_read_committed();
+  return query
+    select e.event_id, e.type, 'already_known', e.detail
+    from marketplace.stripe_events as e where e.event_id = p_event ->> 'id' and e.state <> 'kept';
+  if found then
+    return;
+  end if;
+
   v_event := marketplace._read_event(p_event, p_raw_sha256);
   if v_event.state = 'kept' then
     perform marketplace._lock_event(v_event);
-  end if;
-
-  insert into marketplace.stripe_events values (v_event.*) on conflict on constraint pk_stripe_events do nothing;
-  if not found then
-    -- Never waits for it: who has it locked is trying it.
+    -- Never waits for its row: who has it locked is trying it.
     select * into v_known from marketplace.stripe_events as e
     where e.event_id = v_event.event_id and e.state = 'kept' for no key update skip locked;
+    if found then
+      v_event := marketplace._write_try(marketplace._try_event(v_known));
+    elsif not exists (select from marketplace.stripe_events as e where e.event_id = v_event.event_id) then
+      v_event := marketplace._try_event(v_event);
+    end if;
+  end if;
+  if v_known.event_id is null then
+    insert into marketplace.stripe_events values (v_event.*) on conflict on constraint pk_stripe_events do nothing;
     if not found then
       return query
         select e.event_id, e.type, 'already_known', e.detail
         from marketplace.stripe_events as e where e.event_id = v_event.event_id;
       return;
     end if;
-    v_event := v_known;
   end if;
-  if v_event.state = 'kept' then
-    v_event := marketplace._try_event(v_event);
-    if v_event.state = 'acted' and marketplace._kind_of_event(v_event.type) = 'charge' then
-      perform marketplace._retry_events_of_charge(v_event.charge_id);
-    end if;
+  if v_event.state = 'acted' and marketplace._kind_of_event(v_event.type) = 'charge' then
+    perform marketplace._retry_events_of_charge(v_event.charge_id);
   end if;
   return next (v_event.event_id, v_event.type, v_event.state, v_event.detail)::marketplace.ingested_event;
 end
@@ -71,7 +80,8 @@ begin
       or p_event ->> 'type' ~ '[[:cntrl:]]' then 'has no type'
     when jsonb_typeof(p_event -> 'data') is distinct from 'object'
       or jsonb_typeof(p_event -> 'data' -> 'object') is distinct from 'object' then 'has no data.object'
-    when octet_length(p_event::text) > 1048576 then 'is longer than a megabyte'
+    -- As text it is written out to be measured: what is far from too long is not.
+    when pg_column_size(p_event) > 65536 and octet_length(p_event::text) > 1048576 then 'is longer than a megabyte'
   end;
   if v_problem is not null then
     raise exception 'p_event %', v_problem

@@ -75,6 +75,7 @@ create or replace function marketplace._lock_rows(p_order_ids text[])
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   perform t.id from marketplace.seller_transfers as t

@@ -6,22 +6,23 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_charge marketplace.charges;
+  v_orders text[];
 begin
-  -- Sorted, for that is how their locks are taken; in a collation that is the same everywhere.
-  return array(
-    select o.order_id from (
-      select t.order_id from marketplace.seller_transfers as t
-      where t.source_charge = p_charge_id
-      union
-      select c.order_id from marketplace.charges as c where c.charge_id = p_charge_id
-      union
-      select g.order_id
-      from marketplace.charges as c
-      inner join marketplace.seller_transfers as g on g.order_id = c.transfer_group
-      where c.charge_id = p_charge_id
-    ) as o
-    where o.order_id is not null
-    order by o.order_id collate "C");
+  if p_charge_id is null then
+    return array[]::text[];
+  end if;
+  select * into v_charge from marketplace.charges as c where c.charge_id = p_charge_id;
+  v_orders := array(
+    select t.order_id from marketplace.seller_transfers as t where t.source_charge = p_charge_id) || v_charge.order_id;
+  if v_charge.transfer_group is not null and exists (
+    select from marketplace.seller_transfers as g where g.order_id = v_charge.transfer_group
+  ) then
+    v_orders := v_orders || v_charge.transfer_group;
+  end if;
+  -- Sorted, for that is how their locks are taken.
+  return marketplace._sorted(v_orders);
 end
 $$;
 
@@ -73,6 +74,7 @@ returns table (id bigint, order_id text, transfer_key text, original_amount bigi
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_unclear text;
@@ -88,9 +90,10 @@ begin
             hint = 'Say what is to be taken back of which transfer: request_reversal(p_order_id, p_reversal_request_id, p_allocation => …).';
   end if;
   return query
-    select r.id, r.order_id, r.transfer_key, r.original_amount, r.currency, c.quantum
+    select
+      r.id, r.order_id, r.transfer_key, r.original_amount, r.currency,
+      (select c.quantum from marketplace.currencies as c where c.currency = r.currency)
     from marketplace.seller_transfers as r
-    inner join marketplace.currencies as c on c.currency = r.currency
     where r.order_id = any (p_order_ids) and r.transfer_key is not null
       and coalesce(r.source_charge, p_charge_id) = p_charge_id
     order by r.id;

@@ -6,11 +6,13 @@
 
 create or replace function marketplace._clean_text(p_text text, p_limit integer)
 returns text
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select nullif(btrim(regexp_replace(left(p_text, p_limit), '[[:cntrl:]]+', ' ', 'g')), '')
+begin
+  return nullif(btrim(regexp_replace(left(p_text, p_limit), '[[:cntrl:]]+', ' ', 'g')), '');
+end
 $$;
 
 comment on function marketplace._clean_text(text, integer) is
@@ -18,14 +20,16 @@ comment on function marketplace._clean_text(text, integer) is
 
 create or replace function marketplace._read_integer(p_value jsonb, p_least integer, p_most integer)
 returns integer
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case
+begin
+  return case
     when jsonb_typeof(p_value) = 'number' and p_value::numeric between p_least and p_most
       and p_value::numeric = trunc(p_value::numeric) then p_value::numeric::integer
-  end
+  end;
+end
 $$;
 
 comment on function marketplace._read_integer(jsonb, integer, integer) is
@@ -33,11 +37,13 @@ comment on function marketplace._read_integer(jsonb, integer, integer) is
 
 create or replace function marketplace._read_text(p_value jsonb, p_limit integer)
 returns text
-language sql
+language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
-  select case jsonb_typeof(p_value) when 'string' then marketplace._clean_text(p_value #>> '{}', p_limit) end
+begin
+  return case jsonb_typeof(p_value) when 'string' then marketplace._clean_text(p_value #>> '{}', p_limit) end;
+end
 $$;
 
 comment on function marketplace._read_text(jsonb, integer) is 'The text, cleaned, if it is one; null otherwise.';

@@ -73,7 +73,7 @@ begin
     select * into v_event from marketplace.stripe_events as e
     where e.event_id = v_id and e.state = 'kept' for no key update skip locked;
     if found then
-      v_event := marketplace._try_event(v_event);
+      v_event := marketplace._write_try(marketplace._try_event(v_event));
       return next (v_event.event_id, v_event.type, v_event.state, v_event.detail)::marketplace.ingested_event;
     end if;
   end loop;
@@ -88,18 +88,17 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_orders text[] := marketplace._orders_of_charge(p_charge_id);
-begin
-  if not marketplace._try_lock_orders(v_orders) then
-    return;
-  end if;
-  perform marketplace._retry_these(array(
+  v_ids text[] := array(
     select e.event_id from marketplace.stripe_events as e where e.state = 'kept' and e.charge_id = p_charge_id
-    union
+    union all
     select e.event_id
     from marketplace.charges as c
     inner join marketplace.stripe_events as e on e.payment_intent = c.payment_intent
-    where c.charge_id = p_charge_id and e.state = 'kept' and e.charge_id is null));
+    where c.charge_id = p_charge_id and e.state = 'kept' and e.charge_id is null);
+begin
+  if v_ids <> '{}' and marketplace._try_lock_orders(marketplace._orders_of_charge(p_charge_id)) then
+    perform marketplace._retry_these(v_ids);
+  end if;
 end
 $$;
 

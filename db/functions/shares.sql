@@ -27,6 +27,7 @@ returns table (root_id bigint, missing bigint, over bigint)
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_causes text[] := array(select c.cause_id from marketplace._causes_of_charge(p_charge.charge_id) as c);

@@ -14,14 +14,15 @@ declare
 begin
   v_event.attempts := v_event.attempts + 1;
   v_event.last_tried_at := clock_timestamp();
-  v_event.order_id := left((marketplace._orders_of_event(v_event))[1], 255);
   begin
     perform marketplace._note_event(v_event);
     begin
       v_event.detail := marketplace._act_on_event(v_event);
-      -- What is asked at commit is asked now, while there is a savepoint to go back to.
-      set constraints marketplace._800_conserve_birth, marketplace._800_conserve_amount immediate;
-      set constraints marketplace._800_conserve_birth, marketplace._800_conserve_amount deferred;
+      if marketplace._kind_of_event(v_event.type) <> 'charge' then
+        -- What is asked at commit is asked now, while there is a savepoint to go back to. A charge moves no money.
+        set constraints marketplace._800_conserve_birth, marketplace._800_conserve_amount immediate;
+        set constraints marketplace._800_conserve_birth, marketplace._800_conserve_amount deferred;
+      end if;
       v_event.state := case when v_event.detail like 'nothing to do%' then 'ignored' else 'acted' end;
       v_event.next_step := null;
     exception
@@ -45,17 +46,30 @@ begin
   end if;
   v_event.order_id := coalesce(left((marketplace._orders_of_event(v_event))[1], 255), v_event.order_id);
   v_event.detail := marketplace._clean_text(v_event.detail, 1000);
-  update marketplace.stripe_events as e
-  set
-    state = v_event.state, detail = v_event.detail, next_step = v_event.next_step, order_id = v_event.order_id,
-    attempts = v_event.attempts, last_tried_at = v_event.last_tried_at
-  where e.event_id = v_event.event_id;
   return v_event;
 end
 $$;
 
 comment on function marketplace._try_event(marketplace.stripe_events) is
-  'Acts on an event that is kept, and writes what came of it. The locks of its orders and its payment are held. Raises only what another try mends.';
+  'Acts on an event that is kept, and returns it with what came of it, to be written. The locks of its orders and its payment are held. Raises only what another try mends.';
+
+create or replace function marketplace._write_try(p_event marketplace.stripe_events)
+returns marketplace.stripe_events
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update marketplace.stripe_events as e
+  set
+    state = p_event.state, detail = p_event.detail, next_step = p_event.next_step, order_id = p_event.order_id,
+    attempts = p_event.attempts, last_tried_at = p_event.last_tried_at
+  where e.event_id = p_event.event_id;
+  return p_event;
+end
+$$;
+
+comment on function marketplace._write_try(marketplace.stripe_events) is
+  'Writes what came of an event that was kept and has been tried again.';
 
 create or replace function marketplace._mends_itself(p_sqlstate text)
 returns boolean
