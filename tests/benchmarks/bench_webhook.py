@@ -1,4 +1,8 @@
-"""Whether the webhook endpoint keeps up with 500 events a second, on two cores, and loses none."""
+"""Whether the webhook endpoint keeps up with 500 events a second, on two cores, and loses none.
+
+Beside it, in the same run: an endpoint that only verifies, which is what HTTP costs, and rows committed one by one over
+as many connections, which is what keeping anything costs.
+"""
 
 import asyncio
 import os
@@ -9,59 +13,82 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import count
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.owned_process import owned_command
+from tests.benchmarks.deliveries import Deliveries, prepare, say_what_they_came_to
 from tests.benchmarks.setting import fresh_database, run_benchmarks, say
-from tests.support.databases import Database, value
+from tests.support.databases import Database, open_database, value
 from tests.support.runners import REPOSITORY
-from tests.support.webhooks import PATH, encoded, endpoint, event, signature
+from tests.support.webhooks import PATH, endpoint, signature
 
 RATE = int(os.environ.get("RATE", "500"))
 SECONDS = int(os.environ.get("SECONDS", "30"))
 FLAT_OUT_SECONDS = 5
 SENDERS = 32
+# As many as the endpoint has, unless told otherwise.
+CONNECTIONS = 8
+COMMITS = 1000
 # The program and its database on two cores, who delivers on the others.
 SERVER_CORES, SENDER_CORES = {0, 1}, {2, 3}
+
+_COMMITS = f"""
+do $$
+begin
+  for v_n in 1..{COMMITS} loop
+    insert into committed values (gen_random_uuid()::text, repeat(gen_random_uuid()::text, 83));
+    commit;
+  end loop;
+end $$
+"""
 
 
 def measure(server: EmbeddedPostgres) -> None:
     """Webhook: deliveries of 3 kB at a steady rate and flat out, endpoint and PostgreSQL together on two cores."""
     pinned = (os.cpu_count() or 1) >= len(SERVER_CORES | SENDER_CORES)
     with _bare_endpoint(pinned=pinned) as port:
-        bare = asyncio.run(_flat_out(port))
+        bare = asyncio.run(_flat_out(port, Deliveries(1)))
     with (
         fresh_database(server, "webhook") as (dsn, db),
         tempfile.TemporaryDirectory() as folder,
         _on_cores(_postgres_pids(db), SERVER_CORES, wanted=pinned),
         _on_cores([0], SENDER_CORES, wanted=pinned),
-        endpoint(dsn, Path(folder)) as at,
     ):
-        if pinned:
-            _pin(at.runner.process.pid, SERVER_CORES)
-        before = _cpu_seconds(at.runner.process.pid)
-        latencies, answers, elapsed = asyncio.run(_steadily(at.port))
-        busy = _cpu_seconds(at.runner.process.pid) - before
-        stored = _stored(db)
-        full = asyncio.run(_flat_out(at.port))
-        at.runner.send(signal.SIGTERM)
-        assert at.runner.exit_code() == 0
-        lost = answers[200] + full.total - _stored(db)
-    rate = len(latencies) / elapsed
-    verdict = "reached" if rate >= 0.99 * RATE and answers == Counter({200: stored}) and not lost else "MISSED"
-    cores = f"{len(SERVER_CORES)} cores" if pinned else "all cores: too few to set some apart"
-    say(f"steadily, {SECONDS} s, {cores}", rate, "events/s", f"{dict(answers)}, {lost} lost; goal {RATE}: {verdict}")
-    say("  half within", latencies[len(latencies) // 2] * 1000, "ms")
-    say("  99 of 100 within", latencies[len(latencies) * 99 // 100] * 1000, "ms")
-    say("  the endpoint's share of one core", 100 * busy / elapsed, "%")
+        commits = _commit_rate(dsn)
+        deliveries = Deliveries(prepare(db, RATE * (SECONDS + 4 * FLAT_OUT_SECONDS)))
+        before = _stored(db)
+        with endpoint(dsn, Path(folder)) as at:
+            if pinned:
+                _pin(at.runner.process.pid, SERVER_CORES)
+            cpu = _cpu_seconds(at.runner.process.pid)
+            latencies, answers, elapsed = asyncio.run(_steadily(at.port, deliveries))
+            busy = _cpu_seconds(at.runner.process.pid) - cpu
+            full = asyncio.run(_flat_out(at.port, deliveries))
+            at.runner.send(signal.SIGTERM)
+            assert at.runner.exit_code() == 0
+        lost = deliveries.new - (_stored(db) - before)
+        rate = len(latencies) / elapsed
+        reached = rate >= 0.99 * RATE and set(answers) == {200} and not lost
+        cores = f"{len(SERVER_CORES)} cores" if pinned else "all cores: too few to set some apart"
+        note = f"{dict(answers)}, {lost} lost; goal {RATE}: {'reached' if reached else 'MISSED'}"
+        say(f"steadily, {SECONDS} s, {cores}", rate, "events/s", note)
+        say("  half within", latencies[len(latencies) // 2] * 1000, "ms")
+        say("  99 of 100 within", latencies[len(latencies) * 99 // 100] * 1000, "ms")
+        say("  the endpoint's share of one core", 100 * busy / elapsed, "%")
+        say_what_they_came_to(db)
     say("flat out", full.rate, "events/s", f"{SENDERS} senders")
     say("an endpoint that only verifies, flat out", bare.rate, "events/s", f"{bare.rate / full.rate:.1f} times as many")
+    say(
+        f"rows of 3 kB, committed by {CONNECTIONS} connections",
+        commits,
+        "rows/s",
+        f"{commits / full.rate:.1f} times as many",
+    )
 
 
 class _FlatOut:
@@ -72,28 +99,13 @@ class _FlatOut:
         self.rate = total / seconds
 
 
-_numbers = count(1)
-
-
-def _body() -> bytes:
-    """An event of the size of a charge's, new each time, in which half are of a kind that is acted on."""
-    number = next(_numbers)
-    noise = {f"field_{n}": f"some text of a length that is usual {n}" for n in range(40)}
-    refund = {"id": f"re_{number}", "object": "refund", "status": "pending", "charge": f"ch_{number}", **noise}
-    customer = {"id": f"cus_{number}", "object": "customer", **noise}
-    fields: dict[str, Any] = {"event_type": "customer.updated", "data": {"object": customer}}
-    if number % 2:
-        fields = {"event_type": "refund.updated", "data": {"object": refund}}
-    return encoded(event(f"evt_{number}", **fields))
-
-
 async def _deliver(session: aiohttp.ClientSession, url: str, body: bytes) -> int:
     async with session.post(url, data=body, headers={"Stripe-Signature": signature(body)}) as answer:
         await answer.read()
         return answer.status
 
 
-async def _steadily(port: int) -> tuple[list[float], Counter[int], float]:
+async def _steadily(port: int, deliveries: Deliveries) -> tuple[list[float], Counter[int], float]:
     """Deliver at the rate, whatever comes back; latencies count from when each was due."""
     url, latencies, answers = f"http://127.0.0.1:{port}{PATH}", [], Counter[int]()
     async with (
@@ -109,14 +121,14 @@ async def _steadily(port: int) -> tuple[list[float], Counter[int], float]:
 
         for number in range(RATE * SECONDS):
             due = begun + number / RATE
-            body = _body()
+            body = deliveries.next()
             if (early := due - time.monotonic()) > 0:
                 await asyncio.sleep(early)
             tasks.create_task(one(due, body))
     return sorted(latencies), answers, max(time.monotonic() - begun, SECONDS)
 
 
-async def _flat_out(port: int) -> _FlatOut:
+async def _flat_out(port: int, deliveries: Deliveries) -> _FlatOut:
     """Deliver as fast as it goes."""
     url, taken = f"http://127.0.0.1:{port}{PATH}", 0
     begun = time.monotonic()
@@ -124,13 +136,29 @@ async def _flat_out(port: int) -> _FlatOut:
     async def sender(session: aiohttp.ClientSession) -> None:
         nonlocal taken
         while time.monotonic() < begun + FLAT_OUT_SECONDS:
-            status = await _deliver(session, url, _body())
+            status = await _deliver(session, url, deliveries.next())
             taken += status == 200
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
         for _ in range(SENDERS):
             tasks.create_task(sender(session))
     return _FlatOut(taken, time.monotonic() - begun)
+
+
+def _commit_rate(dsn: str) -> float:
+    """Rows a second that PostgreSQL stores, each in a transaction of its own, with no client to wait for."""
+
+    def commit() -> None:
+        with closing(open_database(dsn)) as db:
+            db.execute(_COMMITS)
+
+    with closing(open_database(dsn)) as db:
+        db.execute("create table committed (row_id text primary key, body text)")
+    begun = time.monotonic()
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        for committed in [pool.submit(commit) for _ in range(CONNECTIONS)]:
+            committed.result()
+    return CONNECTIONS * COMMITS / (time.monotonic() - begun)
 
 
 def _stored(db: Database) -> int:
