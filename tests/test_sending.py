@@ -253,6 +253,34 @@ def test_two_transfers_under_one_identity_are_a_persons(db: Database) -> None:
     assert "tr_a (1000 usd), tr_b (1000 usd)" in transfer(db, transfer_id)["parked_reason"]
 
 
+@pytest.mark.parametrize(
+    "difference",
+    [{"amount": 999}, {"currency": "eur"}, {"destination": "acct_2"}, {"source_transaction": "ch_9"}],
+    ids=["amount", "currency", "destination", "charge"],
+)
+def test_what_bears_our_mark_and_is_not_what_was_asked_for_is_a_persons(
+    db: Database, difference: dict[str, Any]
+) -> None:
+    transfer_id = unknown_send(db)
+    leased = claim_send_again(db, transfer_id)
+
+    found = transfers_found(leased, transfer_object(leased, "tr_odd", **difference))
+    assert record_one(db, found)["verdict"] == "mismatch"
+
+    held = transfer(db, transfer_id)
+    assert (held["status"], held["stripe_transfer_id"], held["call_unknown"]) == ("pending", None, True)
+    assert held["parked_reason"].startswith("mismatch: Stripe has tr_odd")
+
+
+def test_what_is_another_rows_payment_is_not_adopted(db: Database) -> None:
+    record_one(db, sent(claimed_send(db, 2, p_destination_account="acct_1"), "tr_paid"))
+    transfer_id = unknown_send(db)
+    leased = claim_send_again(db, transfer_id)
+
+    assert record_one(db, transfers_found(leased, transfer_object(leased, "tr_paid")))["verdict"] == "mismatch"
+    assert transfer(db, transfer_id)["stripe_transfer_id"] is None
+
+
 def test_what_looks_like_ours_without_our_mark_is_never_adopted(db: Database) -> None:
     transfer_id = unknown_send(db)
     leased = claim_send_again(db, transfer_id)

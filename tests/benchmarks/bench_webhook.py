@@ -65,13 +65,15 @@ def measure(server: EmbeddedPostgres) -> None:
         with endpoint(dsn, Path(folder)) as at:
             if pinned:
                 _pin(at.runner.process.pid, SERVER_CORES)
-            cpu = _cpu_seconds(at.runner.process.pid)
+            asyncio.run(_flat_out(at.port, deliveries, seconds=1))  # connections are made, functions are planned
+            cpu = _cpu_seconds(at.runner.process.pid), sum(map(_cpu_seconds, _postgres_pids(db)))
             latencies, answers, elapsed = asyncio.run(_steadily(at.port, deliveries))
-            busy = _cpu_seconds(at.runner.process.pid) - cpu
+            endpoint_busy = _cpu_seconds(at.runner.process.pid) - cpu[0]
+            postgres_busy = sum(map(_cpu_seconds, _postgres_pids(db))) - cpu[1]
             full = asyncio.run(_flat_out(at.port, deliveries))
             at.runner.send(signal.SIGTERM)
             assert at.runner.exit_code() == 0
-        lost = deliveries.new - (_stored(db) - before)
+        lost = len(deliveries.taken) - (_stored(db) - before)
         rate = len(latencies) / elapsed
         reached = rate >= 0.99 * RATE and set(answers) == {200} and not lost
         cores = f"{len(SERVER_CORES)} cores" if pinned else "all cores: too few to set some apart"
@@ -79,24 +81,18 @@ def measure(server: EmbeddedPostgres) -> None:
         say(f"steadily, {SECONDS} s, {cores}", rate, "events/s", note)
         say("  half within", latencies[len(latencies) // 2] * 1000, "ms")
         say("  99 of 100 within", latencies[len(latencies) * 99 // 100] * 1000, "ms")
-        say("  the endpoint's share of one core", 100 * busy / elapsed, "%")
+        spent = 1000 * (endpoint_busy + postgres_busy) / len(latencies)
+        share = f"{100 * endpoint_busy / (endpoint_busy + postgres_busy):.0f} % of it the endpoint's; room for"
+        say("  processor time per event", spent, "ms", f"{share} {len(SERVER_CORES) * 1000 / spent:,.0f} events/s")
         say_what_they_came_to(db)
-    say("flat out", full.rate, "events/s", f"{SENDERS} senders")
-    say("an endpoint that only verifies, flat out", bare.rate, "events/s", f"{bare.rate / full.rate:.1f} times as many")
+    say("flat out", full, "events/s", f"{SENDERS} senders")
+    say("an endpoint that only verifies, flat out", bare, "events/s", f"{bare / full:.1f} times as many")
     say(
         f"rows of 3 kB, committed by {CONNECTIONS} connections",
         commits,
         "rows/s",
-        f"{commits / full.rate:.1f} times as many",
+        f"{commits / full:.1f} times as many",
     )
-
-
-class _FlatOut:
-    """How many were taken, and in how long."""
-
-    def __init__(self, total: int, seconds: float) -> None:
-        self.total = total
-        self.rate = total / seconds
 
 
 async def _deliver(session: aiohttp.ClientSession, url: str, body: bytes) -> int:
@@ -114,35 +110,39 @@ async def _steadily(port: int, deliveries: Deliveries) -> tuple[list[float], Cou
     ):
         begun = time.monotonic()
 
-        async def one(due: float, body: bytes) -> None:
+        async def one(due: float, event_id: str, body: bytes) -> None:
             status = await _deliver(session, url, body)
             answers[status] += 1
+            if status == 200:
+                deliveries.taken.add(event_id)
             latencies.append(time.monotonic() - due)
 
         for number in range(RATE * SECONDS):
             due = begun + number / RATE
-            body = deliveries.next()
+            event_id, body = deliveries.next()
             if (early := due - time.monotonic()) > 0:
                 await asyncio.sleep(early)
-            tasks.create_task(one(due, body))
+            tasks.create_task(one(due, event_id, body))
     return sorted(latencies), answers, max(time.monotonic() - begun, SECONDS)
 
 
-async def _flat_out(port: int, deliveries: Deliveries) -> _FlatOut:
+async def _flat_out(port: int, deliveries: Deliveries, seconds: float = FLAT_OUT_SECONDS) -> float:
     """Deliver as fast as it goes."""
     url, taken = f"http://127.0.0.1:{port}{PATH}", 0
     begun = time.monotonic()
 
     async def sender(session: aiohttp.ClientSession) -> None:
         nonlocal taken
-        while time.monotonic() < begun + FLAT_OUT_SECONDS:
-            status = await _deliver(session, url, deliveries.next())
-            taken += status == 200
+        while time.monotonic() < begun + seconds:
+            event_id, body = deliveries.next()
+            if await _deliver(session, url, body) == 200:
+                taken += 1
+                deliveries.taken.add(event_id)
 
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as tasks:
         for _ in range(SENDERS):
             tasks.create_task(sender(session))
-    return _FlatOut(taken, time.monotonic() - begun)
+    return taken / (time.monotonic() - begun)
 
 
 def _commit_rate(dsn: str) -> float:

@@ -45,27 +45,27 @@ def prepare(db: Database, deliveries: int) -> int:
 
 
 class Deliveries:
-    """Bodies, one after the other; `new` is how many of those given out are to be in the inbox."""
+    """Ids of events and bodies, one after the other; `taken` are those that were answered 200."""
 
     def __init__(self, orders: int) -> None:
         self._orders = orders
         self._numbers = count()
-        self._again = b""
-        self.new = 0
+        self._again = "", b""
+        self.taken: set[str] = set()
 
-    def next(self) -> bytes:
+    def next(self) -> tuple[str, bytes]:
         """The next one to deliver."""
         number = next(self._numbers)
         place = number % _CYCLE
         if place == _CYCLE - 1:
             return self._again
-        self.new += 1
         order = number // _CYCLE % self._orders + 1
         event_type, told = _told(place, number, order)
-        body = encoded(event(f"evt_{number}", event_type=event_type, data={"object": {**told, **_NOISE}}))
+        told_of = event(f"evt_{number}", event_type=event_type, data={"object": {**told, **_NOISE}})
+        delivery = f"evt_{number}", encoded(told_of)
         if place == number // _CYCLE % (_CYCLE - 1):  # of every sort in turn
-            self._again = body
-        return body
+            self._again = delivery
+        return delivery
 
 
 def _told(place: int, number: int, order: int) -> tuple[str, dict[str, Any]]:

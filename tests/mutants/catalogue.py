@@ -1,6 +1,18 @@
 """All mutants, by what they break."""
 
-from tests.mutants import calling, claiming, keys, limits, looking, parts, records, reporting, withdrawals
+from tests.mutants import (
+    calling,
+    claiming,
+    events,
+    keys,
+    limits,
+    looking,
+    parts,
+    records,
+    reporting,
+    sending,
+    withdrawals,
+)
 
 ALL = (
     *keys.MUTANTS,
@@ -11,5 +23,7 @@ ALL = (
     *parts.MUTANTS,
     *records.MUTANTS,
     *withdrawals.MUTANTS,
+    *sending.MUTANTS,
+    *events.MUTANTS,
     *calling.MUTANTS,
 )

@@ -1,0 +1,182 @@
+"""Bugs in what Stripe's events do, and in how they come in: the inbox, the endpoint, catching up."""
+
+from tests.mutants.mutant import mutant
+
+_REFUNDS = "test_refund_events.py"
+_INGEST = "db/functions/ingest_event.sql"
+_TRY = "db/functions/try_event.sql"
+_READ = "db/functions/read_event.sql"
+_LOCKS = "db/functions/event_locks.sql"
+_ACT = "db/functions/act_on_refund.sql"
+_NOTE = "db/functions/note_objects.sql"
+_CHARGE = "db/functions/settle_charge.sql"
+_ORDER = "db/functions/settle_order.sql"
+_SHARES = "db/functions/shares.sql"
+_RETRY_ORDER = "db/functions/retry_order.sql"
+_RETRY = "db/functions/retry_events.sql"
+_WEBHOOK = "runner/webhook.py"
+_SIGNATURE = "runner/signature.py"
+_CATCH_UP = "runner/catch_up.py"
+_ASKED_BEFORE = "v_target - case when p_counts_all then v_asked else v_asked_by_events end"
+
+MUTANTS = (
+    mutant(
+        "asked-before-the-refund-succeeds",
+        "A seller gives money back for a refund that the buyer never gets.",
+        "test_refund_events.py::test_nothing_is_asked_before_a_refund_succeeds",
+        (_ACT, "elsif v_refund.status <> 'succeeded' then", "elsif false then"),
+        (
+            _CHARGE,
+            "r.charge_id = p_charge_id and r.status = 'succeeded'",
+            "r.charge_id = p_charge_id and r.ended_at is null",
+        ),
+        (_NOTE, "case when v_refund.status = 'succeeded'\n", "case when v_refund.ended_at is null\n"),
+    ),
+    mutant(
+        "failed-refund-succeeds-again",
+        "An older event makes a failed refund count as made: the seller gives money back that the buyer never got.",
+        "test_refund_events.py test_event_orders.py",
+        (
+            _NOTE,
+            "if array_position(v_ranks, v_status) <= array_position(v_ranks, v_refund.status)\n",
+            "if v_status = v_refund.status\n",
+        ),
+        (
+            _NOTE,
+            "v_ranks[greatest(array_position(v_ranks, v_status), array_position(v_ranks, v_refund.status))]",
+            "v_status",
+        ),
+    ),
+    mutant(
+        "share-not-cumulative",
+        "Of each refund after the first only what it has more than the one before is asked of the seller.",
+        _REFUNDS,
+        (_ORDER, "v_gone := v_gone + v_cause.amount;", "v_gone := v_cause.amount;"),
+    ),
+    mutant(
+        "asked-twice-for-one-refund",
+        "Two events of one refund ask the seller for its share twice.",
+        "test_refund_events.py test_event_orders.py",
+        (_ORDER, "c.decided_by = 'events' and coalesce(q.is_elsewhere, true)\n", "c.decided_by = 'events'\n"),
+        (_SHARES, _ASKED_BEFORE, "v_target"),
+    ),
+    mutant(
+        "what-the-app-took-asked-again",
+        "The app has taken back the share of a refund, and events take it once more.",
+        _REFUNDS,
+        (_SHARES, _ASKED_BEFORE, "v_target - v_asked_by_events"),
+    ),
+    mutant(
+        "events-ask-although-the-app-does",
+        "With refunds_by app the seller is asked by both: by the app as it knows, by events for all.",
+        _REFUNDS,
+        (_ORDER, "c.decided_by = 'events' and coalesce", "coalesce"),
+        (_ORDER, "where c.counts_all or c.reason = 'dispute'", "where true"),
+        (_ACT, "elsif v_refund.decided_by = 'app' then", "elsif false then"),
+    ),
+    mutant(
+        "acted-outside-the-savepoint",
+        "An event that cannot be acted on is refused and lost: Stripe stops delivering it after three days.",
+        "test_events.py test_refund_events.py",
+        (
+            _TRY,
+            "  begin\n    perform marketplace._note_event(v_event);",
+            "  v_event.detail := marketplace._act_on_event(v_event);\n  begin\n"
+            "    perform marketplace._note_event(v_event);",
+        ),
+        (_TRY, "      v_event.detail := marketplace._act_on_event(v_event);\n      if", "      if"),
+    ),
+    mutant(
+        "told-and-forgotten",
+        "That a refund failed is forgotten with the attempt to act on it, and an older event asks for it.",
+        _REFUNDS,
+        (
+            _TRY,
+            "    perform marketplace._note_event(v_event);\n    begin\n",
+            "    begin\n      perform marketplace._note_event(v_event);\n",
+        ),
+    ),
+    mutant(
+        "kept-event-waits-for-ever",
+        "The refund came before the transfer was recorded, and nobody asks for its share afterwards.",
+        "test_refund_events.py::test_a_refund_of_an_unknown_charge_is_kept_and_done_when_its_transfer_is_recorded",
+        (
+            _RETRY_ORDER,
+            "  perform marketplace._lock_payment('{}', v_charges);\n",
+            "  return;\n  perform marketplace._lock_payment('{}', v_charges);\n",
+        ),
+    ),
+    mutant(
+        "charge-told-and-nothing-tried",
+        "A refund waits for what its charge amounted to; that is told, and the refund waits on.",
+        _REFUNDS + " test_event_orders.py",
+        (_RETRY, "if v_ids <> '{}' and", "if v_ids = '{}' and"),
+    ),
+    mutant(
+        "kept-event-known-already",
+        "An event that is kept comes again and is not tried again.",
+        "test_events.py::test_an_event_that_is_kept_is_tried_again_when_it_comes_again",
+        (_INGEST, "where e.event_id = p_event ->> 'id' and e.state <> 'kept';", "where e.event_id = p_event ->> 'id';"),
+    ),
+    mutant(
+        "event-without-order-lock",
+        "A refund told and a transfer recorded at once do not see each other: its share is never asked.",
+        "test_events.py",
+        (
+            _LOCKS,
+            "_lock_payment(v_orders, marketplace._payments_of_event(p_event));",
+            "_lock_payment(array[]::text[], array[]::text[]);",
+        ),
+    ),
+    mutant(
+        "event-of-another-account-acted-on",
+        "What happened on a seller's own account is taken for the platform's.",
+        "test_events.py",
+        (
+            _READ,
+            "when p_event.account is distinct from v_control.stripe_account and p_event.account is not null then",
+            "when false then",
+        ),
+    ),
+    mutant(
+        "2xx-before-commit",
+        "Stripe is told that an event was taken which the database then loses: it never comes again.",
+        "test_webhook.py::test_nothing_is_said_while_the_transaction_is_open",
+        (
+            _WEBHOOK,
+            "            return await self._inbox.ingest(event, hashlib.sha256(body).hexdigest())\n",
+            "            asyncio.ensure_future(self._inbox.ingest(event, hashlib.sha256(body).hexdigest()))\n"
+            '            return IngestedEvent(event["id"], event["type"], "acted", None)\n',
+        ),
+    ),
+    mutant(
+        "signature-not-checked",
+        "Anybody who knows the address takes sellers' money back.",
+        "test_webhook.py::test_one_changed_byte_is_a_forgery",
+        (_SIGNATURE, "if not genuine:", "if False:"),
+    ),
+    mutant(
+        "old-delivery-taken",
+        "A delivery that somebody recorded can be played again at any time.",
+        "test_webhook.py::test_a_signature_older_than_five_minutes_is_refused_however_good",
+        (_SIGNATURE, "if now - int(timestamp) > TOLERANCE_SECONDS:", "if False:"),
+    ),
+    mutant(
+        "catch-up-reads-first-pages",
+        "Of a busy time only the newest events are read: the refunds before them are missed.",
+        "test_catch_up.py",
+        (_CATCH_UP, "            if not has_more:\n", "            if True:\n"),
+    ),
+    mutant(
+        "catch-up-skips-a-second",
+        "Between two pieces of time a second is left out, and a refund with it.",
+        "test_catch_up.py",
+        (_CATCH_UP, "            begins = before\n", "            begins = before + 1\n"),
+    ),
+    mutant(
+        "catch-up-goes-on-too-late",
+        "What stopped half way says to go on after what it has not read.",
+        "test_catch_up.py",
+        (_CATCH_UP, "            begins = before\n", "            begins = before + seconds\n"),
+    ),
+)
