@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -30,12 +31,17 @@ from runner.sandbox.demo_folder import (
     shown,
 )
 from runner.sandbox.demo_ledger import find_differences
+from runner.sandbox.demo_lives import Life, make_lives
+from runner.sandbox.demo_lives_play import Lives, LivesEnd
+from runner.sandbox.demo_lives_report import find_life_differences, read_kept, read_moved
 from runner.sandbox.demo_orders import Order, make_orders, payouts_of, refunds_in_order
+from runner.sandbox.demo_programs import ProgramFailed
 from runner.sandbox.demo_progress import Progress
 from runner.sandbox.demo_refunds import Refunds, Standing
 from runner.sandbox.demo_report import Report
-from runner.sandbox.demo_runners import CALL_DEADLINE_SECONDS, LEASE_SECONDS, RunnerEnded, Runners
+from runner.sandbox.demo_runners import CALL_DEADLINE_SECONDS, LEASE_SECONDS, Runners
 from runner.sandbox.demo_stripe import StripeRefused
+from runner.sandbox.demo_webhook import Webhook
 from runner.sandbox.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, remove_data_folder
 from runner.sandbox.simulator import ControlRefused, SimulatorClient, SimulatorNotStarted, simulator_process
 
@@ -59,7 +65,7 @@ _OBSTACLES = (
     SimulatorNotStarted,
     ControlRefused,
     StripeRefused,
-    RunnerEnded,
+    ProgramFailed,
     MigrationRefused,
     psycopg.OperationalError,
     OSError,
@@ -114,6 +120,17 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What the demo is played with."""
+
+    connection: psycopg.Connection[Any]
+    simulator: SimulatorClient
+    runners: Runners
+    webhook: Webhook
+    app: App
+
+
 class _Demo:
     """One run; the methods are its chapters."""
 
@@ -122,24 +139,23 @@ class _Demo:
 
     def run(self, orders: list[Order]) -> int:
         """Play all chapters; gives the exit status."""
-        self._introduce(orders)
+        lives = make_lives()
+        self._introduce(orders, len(lives))
         leave_out_settings(os.environ)
         with ExitStack() as stack:
-            server, simulator = self._set_up(stack)
-            connection = stack.enter_context(_connect(server, "demo"))
-            runners = stack.enter_context(Runners(server.dsn(DEMO_DATABASE), simulator.base_url, sandbox_folder()))
-            app = App(stack.enter_context(_connect(server, "demo app")), simulator)
-            self._start_runners(runners)
-            self._pay_sellers(app, orders)
-            self._hurry(connection)
-            standing = self._refund(app, connection, simulator, runners, orders)
-            runners.stop()
-            return self._report(connection, simulator, orders, standing)
+            stage = self._set_up(stack)
+            self._pay_sellers(stage.app, orders)
+            self._hurry(stage.connection)
+            standing = self._refund(stage, orders)
+            end = self._live(stage, lives)
+            stage.runners.stop()
+            return self._report(stage, orders, standing, lives, end)
 
-    def _introduce(self, orders: list[Order]) -> None:
+    def _introduce(self, orders: list[Order], lives: int) -> None:
         self._console.print(
-            "A marketplace refunds buyers and takes its sellers' shares back at Stripe: each once, whatever goes"
-            f" wrong on the way. {len(orders)} orders, {_RUNNERS} runners, all on this machine, no real money."
+            "A marketplace pays its sellers at Stripe, and takes their shares back when buyers are refunded: each once,"
+            f" whatever goes wrong on the way. {len(orders)} orders, and {lives} more from start to end; {_RUNNERS}"
+            " runners, all on this machine, no real money."
         )
         named = [name for name in ("DATABASE_URL", "STRIPE_API_KEY") if os.environ.get(name)]
         if named:
@@ -147,7 +163,7 @@ class _Demo:
                 f"{' and '.join(named)}: set, but the demo will not touch that and uses parts of its own."
             )
 
-    def _set_up(self, stack: ExitStack) -> tuple[EmbeddedPostgres, SimulatorClient]:
+    def _set_up(self, stack: ExitStack) -> _Stage:
         self._chapter("Setting up")
         data = demo_data_folder()
         data.parent.mkdir(parents=True, exist_ok=True)
@@ -158,15 +174,25 @@ class _Demo:
         self._say(f"A simulator of Stripe runs at {simulator.base_url}.")
         migrated = migrate(server.dsn(DEMO_DATABASE))
         self._say(f"seller-transfers migrate: {len(migrated.applied)} migrations applied, functions loaded.")
-        return server, simulator
+        dsn, folder = server.dsn(DEMO_DATABASE), sandbox_folder()
+        webhook = stack.enter_context(Webhook(dsn, folder))
+        runners = stack.enter_context(Runners(dsn, simulator.base_url, folder))
+        self._start_runners(runners, webhook)
+        connection = stack.enter_context(_connect(server, "demo"))
+        app = App(stack.enter_context(_connect(server, "demo app")), simulator)
+        return _Stage(connection, simulator, runners, webhook, app)
 
-    def _start_runners(self, runners: Runners) -> None:
+    def _start_runners(self, runners: Runners, webhook: Webhook) -> None:
         for _ in range(_RUNNERS):
             runner = runners.start()
             self._say(f"{runner.name} runs (pid {runner.pid}), its log in {shown(runner.log)}.")
         self._say(
             f"Their leases last {LEASE_SECONDS} s here and a call {CALL_DEADLINE_SECONDS:g} s at most"
             " (by default a minute and half a minute)."
+        )
+        self._say(
+            f"The webhook runs (pid {webhook.program.pid}), for Stripe's events; its log is in"
+            f" {shown(webhook.program.log)}."
         )
 
     def _pay_sellers(self, app: App, orders: list[Order]) -> None:
@@ -196,45 +222,50 @@ class _Demo:
         self._say(_NO_LIMIT, indent=2 * _INDENT)
         connection.execute(_NO_LIMIT.encode())
 
-    def _refund(
-        self,
-        app: App,
-        connection: psycopg.Connection[Any],
-        simulator: SimulatorClient,
-        runners: Runners,
-        orders: list[Order],
-    ) -> Standing:
+    def _refund(self, stage: _Stage, orders: list[Order]) -> Standing:
         refunds = refunds_in_order(orders)
-        self._chapter("Refunds")
+        self._chapter("Refunds on a bad day")
         self._say(
             f"{len(refunds)} of the {len(orders)} orders are refunded: the app calls marketplace.request_reversal(…),"
             " and the runners do what is due. Stripe has a bad day."
         )
         self._console.print()
-        live = sys.stdout.isatty() and not self._console.is_dumb_terminal
-        with Progress(self._console, live=live) as progress:
-            return Refunds(app, connection, simulator, runners, progress).play(refunds)
+        with self._progress() as progress:
+            return Refunds(stage.app, stage.connection, stage.simulator, stage.runners, progress).play(refunds)
 
-    def _report(
-        self,
-        connection: psycopg.Connection[Any],
-        simulator: SimulatorClient,
-        orders: list[Order],
-        standing: Standing,
-    ) -> int:
-        report = Report(self._console, connection)
-        rows, entries = report.read_rows(), simulator.ledger()
-        differences = find_differences(rows, entries)
+    def _live(self, stage: _Stage, lives: list[Life]) -> LivesEnd:
+        self._chapter("Whole lives")
+        self._say(
+            f"{len(lives)} orders from the buyer's payment to the end. The app says what the sellers are to get, by"
+            " marketplace.create_transfer(…), and leaves the rest to Stripe's events, by marketplace.set_refunds_by(…)."
+            " One event in five comes twice, and they change places."
+        )
+        self._console.print()
+        with self._progress() as progress:
+            return Lives(stage.app, stage.connection, stage.simulator, stage.runners, stage.webhook, progress).play(
+                lives
+            )
+
+    def _report(self, stage: _Stage, orders: list[Order], standing: Standing, lives: list[Life], end: LivesEnd) -> int:
+        report = Report(self._console, stage.connection)
+        rows, entries = report.read_rows(), stage.simulator.ledger()
+        moved, kept = read_moved(entries, end.charges), read_kept(rows)
+        differences = find_differences(rows, entries) + find_life_differences(lives, moved, kept)
         self._chapter("Result")
         report.show_standings()
-        report.show_stories({payout.key: payout.story for payout in payouts_of(orders)}, simulator)
+        report.show_stories({payout.key: payout.story for payout in payouts_of(orders)}, stage.simulator)
+        report.show_lives(lives, moved, kept)
         report.show_books(rows, entries)
-        if standing.open:
+        if standing.open or end.open:
             report.show_open()
+        report.show_kept_events(end.kept)
         report.show_differences(differences, rows)
         self._chapter("Looking around")
         report.show_way_on(psql_command())
-        return 1 if standing.open or differences else 0
+        return 1 if standing.open or end.open or end.kept or differences else 0
+
+    def _progress(self) -> Progress:
+        return Progress(self._console, live=sys.stdout.isatty() and not self._console.is_dumb_terminal)
 
     def _chapter(self, title: str) -> None:
         self._console.print(f"\n[bold]{title}[/]")

@@ -1,4 +1,4 @@
-"""Compares the database with the simulator's ledger, transfer by transfer, to the minor unit.
+"""Compares the database with the simulator's ledger, to the minor unit: by transfer, and by seller and currency.
 
 The ledger is what really happened to the money; the database is what this program says about it.
 """
@@ -14,7 +14,8 @@ from runner.sandbox.simulator import LedgerEntry
 class Row:
     """A row of marketplace.seller_transfers as far as money is concerned; `amount` in minor units.
 
-    `is_paid`: the seller got the money; `is_reversed`: it is back, by a reversal of ours or another's.
+    `is_paid`: the seller got the money, and no other row has taken over; `is_reversed`: it is back, by a reversal of
+    ours or another's.
     """
 
     id: int
@@ -46,40 +47,46 @@ class Books:
 
 @dataclass(slots=True)
 class _Ledger:
-    """The ledger, by transfer and by reversal."""
+    """The ledger, by transfer, by reversal, and by seller and currency."""
 
     transfers: dict[str, LedgerEntry] = field(default_factory=dict)
     reversals: dict[str, LedgerEntry] = field(default_factory=dict)
     reversals_of: defaultdict[str, list[LedgerEntry]] = field(default_factory=lambda: defaultdict(list))
     back: Counter[str] = field(default_factory=Counter)
+    paid_to: Counter[tuple[str, str]] = field(default_factory=Counter)
+    back_from: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     @classmethod
     def read(cls, entries: Sequence[LedgerEntry]) -> "_Ledger":
         ledger = cls()
         for entry in entries:
-            if entry.kind == "transfer" and entry.transfer is not None:
+            if entry.transfer is None:
+                continue
+            seller = (entry.destination or "", entry.currency)
+            if entry.kind == "transfer":
                 ledger.transfers[entry.transfer] = entry
-            elif entry.kind == "reversal" and entry.transfer is not None and entry.reversal is not None:
+                ledger.paid_to[seller] += entry.moved
+            elif entry.kind in ("reversal", "reversal_status"):
+                ledger.back[entry.transfer] += entry.moved
+                ledger.back_from[seller] += entry.moved
+            if entry.kind == "reversal" and entry.reversal is not None:
                 ledger.reversals[entry.reversal] = entry
                 ledger.reversals_of[entry.transfer].append(entry)
-                ledger.back[entry.transfer] += entry.moved
-            elif entry.kind == "reversal_status" and entry.transfer is not None:
-                ledger.back[entry.transfer] += entry.moved
         return ledger
 
 
 def find_differences(rows: Sequence[Row], entries: Sequence[LedgerEntry]) -> list[str]:
     """Give every disagreement as a sentence; none if database and ledger agree."""
     ledger = _Ledger.read(entries)
-    found = [difference for row in rows for difference in _of_row(row, ledger)]
+    found = [difference for row in rows for difference in _of_evidence(row, ledger)]
     found += _of_transfers(rows, ledger)
-    for books in keep_books(rows, entries):
-        if books.paid_database != books.paid_ledger:
-            found.append(
-                f"{books.currency}: the database has {books.paid_database} paid to sellers,"
-                f" the ledger {books.paid_ledger}"
-            )
+    found += _of_sellers(rows, ledger)
     return found
+
+
+def count_balances(rows: Sequence[Row]) -> int:
+    """How many pairs of seller and currency there are."""
+    return len({(row.destination_account, row.currency) for row in rows})
 
 
 def keep_books(rows: Sequence[Row], entries: Sequence[LedgerEntry]) -> list[Books]:
@@ -108,26 +115,10 @@ def keep_books(rows: Sequence[Row], entries: Sequence[LedgerEntry]) -> list[Book
     ]
 
 
-def _of_row(row: Row, ledger: _Ledger) -> Iterator[str]:
-    name = f"row {row.id} ({row.order_id}, {row.stripe_transfer_id or 'no Stripe id'})"
-    transfer = ledger.transfers.get(row.stripe_transfer_id or "")
-    here = (row.amount, row.currency, row.destination_account)
-    if transfer is not None and here != (transfer.amount, transfer.currency, transfer.destination):
-        yield (
-            f"{name}: the database has {row.amount} {row.currency} for {row.destination_account},"
-            f" the ledger {transfer.amount} {transfer.currency} for {transfer.destination}"
-        )
-
-    back = ledger.back[row.stripe_transfer_id or ""]
-    expected = row.amount if row.is_reversed else 0
-    if back != expected:
-        yield f"{name}: by the database {expected} {row.currency} came back, by the ledger {back}"
-    reversals = ledger.reversals_of[row.stripe_transfer_id or ""]
-    if len(reversals) > 1:
-        yield f"{name}: one reversal was due, the ledger has {len(reversals)}"
-
+def _of_evidence(row: Row, ledger: _Ledger) -> Iterator[str]:
     if row.stripe_reversal_id is None:
         return
+    name = f"row {row.id} ({row.order_id}, {row.stripe_transfer_id or 'no Stripe id'})"
     reversal = ledger.reversals.get(row.stripe_reversal_id)
     if reversal is None:
         yield f"{name}: the ledger does not have its reversal {row.stripe_reversal_id}"
@@ -139,15 +130,59 @@ def _of_row(row: Row, ledger: _Ledger) -> Iterator[str]:
 
 
 def _of_transfers(rows: Sequence[Row], ledger: _Ledger) -> Iterator[str]:
-    known = {row.stripe_transfer_id for row in rows}
+    parts: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.is_paid and row.stripe_transfer_id is not None:
+            parts[row.stripe_transfer_id].append(row)
+    for transfer, its_rows in parts.items():
+        yield from _of_transfer(transfer, its_rows, ledger)
     for transfer in sorted(ledger.reversals_of.keys() | ledger.transfers.keys()):
         back = ledger.back[transfer]
         paid = ledger.transfers[transfer].amount if transfer in ledger.transfers else 0
         if back > paid:
             yield f"{transfer}: {paid} were paid and {back} came back"
-        if transfer not in known and back != 0:
+        if transfer not in parts and back != 0:
             yield f"{transfer}: {back} came back, and no row of the database is about it"
     claimed = Counter(row.stripe_reversal_id for row in rows if row.stripe_reversal_id is not None)
     for reversal, times in claimed.items():
         if times > 1:
             yield f"{reversal}: {times} rows of the database have it as theirs"
+
+
+def _of_transfer(transfer: str, parts: Sequence[Row], ledger: _Ledger) -> Iterator[str]:
+    """Compare a transfer with its rows: one, or several if parts of it were refunded."""
+    first = parts[0]
+    name = f"{transfer} ({first.order_id})"
+    paid, back = sum(row.amount for row in parts), sum(row.amount for row in parts if row.is_reversed)
+    made = ledger.transfers.get(transfer)
+    # One recorded with an id that Stripe does not know is in the books of its seller all the same.
+    if made is not None and (paid, first.currency, first.destination_account) != (
+        made.amount,
+        made.currency,
+        made.destination,
+    ):
+        yield (
+            f"{name}: the database has {paid} {first.currency} for {first.destination_account},"
+            f" the ledger {made.amount} {made.currency} for {made.destination}"
+        )
+    if back != ledger.back[transfer]:
+        yield f"{name}: by the database {back} {first.currency} came back, by the ledger {ledger.back[transfer]}"
+    due, times = sum(row.is_reversed for row in parts), len(ledger.reversals_of[transfer])
+    if due != times:
+        yield f"{name}: by the database {due} reversals were made, by the ledger {times}"
+
+
+def _of_sellers(rows: Sequence[Row], ledger: _Ledger) -> Iterator[str]:
+    paid: Counter[tuple[str, str]] = Counter()
+    back: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        paid[row.destination_account, row.currency] += row.amount if row.is_paid else 0
+        back[row.destination_account, row.currency] += row.amount if row.is_reversed else 0
+    for seller, currency in sorted(paid.keys() | ledger.paid_to.keys() | ledger.back_from.keys()):
+        here = (paid[seller, currency], back[seller, currency])
+        there = (ledger.paid_to[seller, currency], ledger.back_from[seller, currency])
+        if here != there:
+            yield (
+                f"{seller}: by the database {here[0]} {currency} were paid and {here[1]} came back,"
+                f" by the ledger {there[0]} and {there[1]}"
+            )

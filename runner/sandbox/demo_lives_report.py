@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
+from runner.sandbox.demo_ledger import Row
 from runner.sandbox.demo_lives import Life, keeps_by_seller
 from runner.sandbox.simulator import LedgerEntry
 from runner.status import money
@@ -45,6 +46,14 @@ def read_moved(entries: Sequence[LedgerEntry], charges: Mapping[str, str]) -> di
         elif entry.kind in ("refund_status", "reinstatement") and entry.charge in order_of:
             moved[order_of[entry.charge]].to_buyer -= entry.moved
     return moved
+
+
+def read_kept(rows: Sequence[Row]) -> Kept:
+    """Add up the rows by order and account."""
+    kept: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        kept[row.order_id, row.destination_account] += row.amount * (row.is_paid - row.is_reversed)
+    return kept
 
 
 def find_life_differences(lives: Sequence[Life], moved: Mapping[str, Moved], kept: Kept) -> list[str]:

@@ -27,6 +27,8 @@ class Story(StrEnum):
     KEPT = "not refunded"
     PLAIN = "refunded, nothing special"
     REFUNDED_TWICE = "the same refund requested twice"
+    PART_OF_ORDER = "half of the order refunded"
+    PART_OF_ONE = "two thirds of one seller's share, in two refunds"
     UNKNOWN_ID = "recorded with an id that Stripe does not know"
     REVERSED_BY_HAND = "reversed in Stripe's Dashboard by a person"
     NO_ID = "an old row: its Stripe id was never kept"
@@ -48,6 +50,8 @@ class Story(StrEnum):
 # How many orders in a thousand; at least one of each, and not more than a reader has use for.
 _FREQUENCY = {
     Story.REFUNDED_TWICE: 10,
+    Story.PART_OF_ORDER: 20,
+    Story.PART_OF_ONE: 20,
     Story.UNKNOWN_ID: 7,
     Story.REVERSED_BY_HAND: 10,
     Story.NO_ID: 7,
@@ -67,7 +71,7 @@ _FREQUENCY = {
 }
 
 # These are about the whole order, the others about the transfer to its first seller.
-_OF_THE_WHOLE_ORDER = (Story.KEPT, Story.PLAIN, Story.REFUNDED_TWICE, Story.NEVER_SENT)
+_OF_THE_WHOLE_ORDER = (Story.KEPT, Story.PLAIN, Story.REFUNDED_TWICE, Story.PART_OF_ORDER, Story.NEVER_SENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,16 @@ class Order:
         """What the buyer was charged, in minor units: the sellers' money and a tenth of it for the platform."""
         sold = sum(payout.amount for payout in self.payouts)
         return sold + sold // 10
+
+    @property
+    def half(self) -> int:
+        """Half of what the sellers got, in amounts that Stripe takes in any currency."""
+        return sum(payout.amount for payout in self.payouts) // 20 * 10
+
+    @property
+    def third_of_first(self) -> int:
+        """A third of what the first seller got, likewise."""
+        return self.payouts[0].amount // 30 * 10
 
 
 def make_orders(count: int) -> list[Order]:
@@ -169,4 +183,6 @@ def _make_order(rng: random.Random, number: int, story: Story) -> Order:
 
 
 def _story_at(position: int, story: Story) -> Story:
-    return story if position == 1 or story in _OF_THE_WHOLE_ORDER else Story.PLAIN
+    if position == 1 or story in _OF_THE_WHOLE_ORDER:
+        return story
+    return Story.KEPT if story is Story.PART_OF_ONE else Story.PLAIN

@@ -11,7 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from runner.sandbox.demo_ledger import Row, keep_books
+from runner.sandbox.demo_ledger import Row, count_balances, keep_books
+from runner.sandbox.demo_lives import Life
+from runner.sandbox.demo_lives_report import Kept, Moved, lives_table, sellers_table
 from runner.sandbox.demo_orders import Story
 from runner.sandbox.demo_stripe import calls_per_transfer
 from runner.sandbox.simulator import LedgerEntry, SimulatorClient
@@ -22,7 +24,9 @@ _LINES_SHOWN = 20  # of differences, of rows that are open
 
 _ROWS = """
 select
-  t.id, t.order_id, t.amount, t.currency, t.destination_account, t.completed_at is not null as is_paid,
+  t.id, t.order_id, t.amount, t.currency, t.destination_account,
+  t.completed_at is not null
+  and not exists (select from marketplace.seller_transfers as s where s.successor_of = t.id) as is_paid,
   t.status = 'reversed' as is_reversed, t.stripe_transfer_id, t.stripe_reversal_id
 from marketplace.seller_transfers as t
 order by t.id
@@ -32,9 +36,10 @@ _STANDINGS = r"""
 select
   t.status,
   case
-    when t.status = 'completed' then 'The seller keeps the money: no refund.'
+    when t.status = 'completed' and t.compensates is not null then 'Paid again: the refund failed, or the dispute was won.'
+    when t.status = 'completed' then 'The seller keeps the money.'
     when t.status = 'reversed' and t.failure_code is null then 'By a reversal of ours, its id stored.'
-    else regexp_replace(coalesce(t.failure_message, 'No call yet.'), 'tr_\w+', 'tr_…', 'g')
+    else regexp_replace(coalesce(t.failure_message, 'No call yet.'), '(trr?)_\w+( \(\d+\))?', '\1_…', 'g')
   end as why,
   t.failure_code as code,
   count(*) as transfers
@@ -42,19 +47,24 @@ from marketplace.seller_transfers as t
 group by t.status, why, code
 order by
   -- as a transfer lives: what is open, what is settled, what was given up
-  array_position(array['completed', 'reversal_pending', 'reversed', 'permanently_failed'], t.status),
+  array_position(
+    array['pending', 'failed', 'completed', 'reversal_pending', 'reversed', 'permanently_failed'], t.status),
   transfers desc, why
 """
 
+# Of each transfer, with the rows of its parts.
 _ENDS = """
-select t.transfer_key, t.status, t.stripe_transfer_id
+select r.transfer_key, r.stripe_transfer_id, array_agg(distinct t.status order by t.status) as statuses
 from marketplace.seller_transfers as t
+inner join marketplace.seller_transfers as r on r.id = coalesce(t.root_id, t.id)
+where r.transfer_key = any (%s)
+group by r.transfer_key, r.stripe_transfer_id
 """
 
 _OPEN = """
 select t.id, t.order_id, coalesce(t.parked_reason, t.failure_message, 'no answer yet') as why
 from marketplace.seller_transfers as t
-where t.status = 'reversal_pending'
+where t.status in ('pending', 'failed', 'reversal_pending')
 order by t.id
 """
 
@@ -81,8 +91,8 @@ class _Standing:
 @dataclass(frozen=True, slots=True)
 class _End:
     transfer_key: str
-    status: str
     stripe_transfer_id: str | None
+    statuses: list[str]
 
 
 class Report:
@@ -112,20 +122,21 @@ class Report:
     def show_stories(self, stories: Mapping[str, Story], simulator: SimulatorClient) -> None:
         """What befell the refunded transfers, and how that ended; `stories` by transfer key."""
         calls = calls_per_transfer(simulator)
-        table = _table("What befell the refunded ones")
+        table = _table("What befell the ones refunded on a bad day")
         table.add_column("story")
         table.add_column("transfers", justify="right", min_width=9)
         table.add_column("calls each", justify="right")
         table.add_column("ended as", no_wrap=True, min_width=18)
         with self._connection.cursor(row_factory=class_row(_End)) as cursor:
-            ends = [(stories[end.transfer_key], end) for end in cursor.execute(_ENDS)]
+            ends = [(stories[end.transfer_key], end) for end in cursor.execute(_ENDS, [list(stories)])]
         for story in Story:
             mine = [end for its_story, end in ends if its_story is story]
             if story is Story.KEPT or not mine:
                 continue
             counts = sorted({calls[end.stripe_transfer_id or ""] for end in mine})
             spread = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-            table.add_row(story, f"{len(mine):,}", spread, ", ".join(sorted({end.status for end in mine})))
+            statuses = sorted({status for end in mine for status in end.statuses})
+            table.add_row(story, f"{len(mine):,}", spread, ", ".join(statuses))
         table.caption = (
             "Requests to reverse, as the simulator counts them; look-ups are not among them."
             " What became of those in flight with a killed runner was looked up before anything was sent again."
@@ -134,7 +145,7 @@ class Report:
 
     def show_books(self, rows: Sequence[Row], entries: Sequence[LedgerEntry]) -> None:
         """The money per currency: in the database beside the simulator's ledger."""
-        exponents: dict[str, int] = dict(self._connection.execute(_EXPONENTS).fetchall())
+        exponents = self._exponents()
         table = _table("The money, in the database and in Stripe's ledger")
         table.add_column("currency")
         for heading in ("paid, database", "paid, ledger", "taken back, database", "taken back, ledger"):
@@ -146,23 +157,32 @@ class Report:
             table.add_row(books.currency, *shown, "yes" if books.agree else "NO")
         self._print(table)
 
+    def show_lives(self, lives: Sequence[Life], moved: Mapping[str, Moved], kept: Kept) -> None:
+        """What became of the orders shown from start to end, and what their sellers have."""
+        exponents = self._exponents()
+        self._print(lives_table(lives, moved, kept, exponents))
+        self._print(sellers_table(lives, moved, kept, exponents))
+
     def show_open(self) -> None:
         """The rows that did not come to their end while the demo waited."""
         found = self._connection.execute(_OPEN).fetchall()
         lines = [f"row {row_id} ({order_id}): {why}" for row_id, order_id, why in found]
-        self._list(f"{len(lines)} refunded transfers did not come to their end while the demo waited:", lines)
+        self._list(f"{len(lines)} transfers did not come to their end while the demo waited:", lines)
+
+    def show_kept_events(self, kept: Sequence[str]) -> None:
+        """The events that nothing could be done about."""
+        if kept:
+            self._list(f"Nothing could be done about {len(kept)} events:", kept)
 
     def show_differences(self, differences: Sequence[str], rows: Sequence[Row]) -> None:
         """Where database and ledger disagree, or that they do not."""
         if differences:
-            self._list(
-                f"Database and ledger DISAGREE in {len(differences)} points (amounts in minor units):", differences
-            )
+            self._list(f"It does NOT ADD UP, in {len(differences)} points (amounts in minor units):", differences)
             return
         reversed_rows = sum(row.is_reversed for row in rows)
         self._say(
-            f"Database and ledger agree on each of the {len(rows)} rows, to the minor unit: {reversed_rows} came"
-            " back, whole and once; nothing came back of the others."
+            f"Database and ledger agree to the minor unit: on each of the {len(rows)} rows, of which {reversed_rows} came"
+            f" back, each once, and on what every seller got and gave back, in {count_balances(rows)} balances."
         )
 
     def show_way_on(self, psql: str) -> None:
@@ -183,6 +203,9 @@ class Report:
         ):
             self._console.print()
             self._say(statement, indent=2 * _INDENT)
+
+    def _exponents(self) -> dict[str, int]:
+        return dict(self._connection.execute(_EXPONENTS).fetchall())
 
     def _list(self, heading: str, lines: Sequence[str]) -> None:
         self._say(heading, style="bold red")
