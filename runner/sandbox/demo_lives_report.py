@@ -75,7 +75,8 @@ def find_life_differences(lives: Sequence[Life], moved: Mapping[str, Moved], kep
 
 def lives_table(lives: Sequence[Life], moved: Mapping[str, Moved], kept: Kept, exponents: Mapping[str, int]) -> Table:
     """Tell each order in a line; `exponents` says how many decimals a currency has."""
-    table = _table("What became of each order")
+    table = _table("What became of the orders with whole lives")
+    table.caption = "What was sent includes what was paid again."
     table.add_column("order")
     table.add_column("")
     for heading in ("buyer\npaid", "got\nback", "sellers\nsent", "taken\nback", "they\nkeep"):

@@ -36,10 +36,10 @@ _STANDINGS = r"""
 select
   t.status,
   case
-    when t.status = 'completed' and t.compensates is not null then 'Paid again: the refund failed, or the dispute was won.'
+    when t.status = 'completed' and t.compensates is not null then 'Paid again: a refund failed, a dispute was won.'
     when t.status = 'completed' then 'The seller keeps the money.'
     when t.status = 'reversed' and t.failure_code is null then 'By a reversal of ours, its id stored.'
-    else regexp_replace(coalesce(t.failure_message, 'No call yet.'), '(trr?)_\w+( \(\d+\))?', '\1_…', 'g')
+    else regexp_replace(coalesce(t.failure_message, 'No call yet.'), '\m(trr?|re|dp)_\w+( \(\d+\))?', '\1_…', 'g')
   end as why,
   t.failure_code as code,
   count(*) as transfers
@@ -77,6 +77,10 @@ from marketplace.transfer_attempts as a
 group by a.transfer_id
 order by was_lost desc, count(*) desc, a.transfer_id
 limit 1
+"""
+
+_PAID_AGAIN = """
+select t.order_id from marketplace.seller_transfers as t where t.compensates is not null order by t.id limit 1
 """
 
 
@@ -179,10 +183,10 @@ class Report:
         if differences:
             self._list(f"It does NOT ADD UP, in {len(differences)} points (amounts in minor units):", differences)
             return
-        reversed_rows = sum(row.is_reversed for row in rows)
+        back = sum(row.is_reversed for row in rows)
         self._say(
-            f"Database and ledger agree to the minor unit: on each of the {len(rows)} rows, of which {reversed_rows} came"
-            f" back, each once, and on what every seller got and gave back, in {count_balances(rows)} balances."
+            f"Database and ledger agree to the minor unit: on each of the {len(rows)} rows, of which {back} came back,"
+            f" each once, and on what each seller got and gave back in each currency ({count_balances(rows)} of these)."
         )
 
     def show_way_on(self, psql: str) -> None:
@@ -190,6 +194,7 @@ class Report:
         found = self._connection.execute(_INTERESTING).fetchone()
         row_id, was_lost = found if found is not None else (1, False)
         why = ", in flight when a runner was killed" if was_lost else ""
+        order = self._connection.execute(_PAID_AGAIN).fetchone()
         self._say(f"The database stays until the next demo. Open it with `{psql}`, and type:")
         for statement in (
             "-- how the work stands\nselect * from marketplace.queue_health \\gx",
@@ -200,6 +205,7 @@ class Report:
             "-- how that row got where it is\n"
             "select logged_at, from_status, to_status, reason\n"
             f"from marketplace.transfer_status_log where transfer_id = {row_id} order by id;",
+            *(_ways_into(order[0]) if order is not None else ()),
         ):
             self._console.print()
             self._say(statement, indent=2 * _INDENT)
@@ -220,6 +226,17 @@ class Report:
     def _print(self, table: Table) -> None:
         self._console.print(Padding(table, (0, 0, 0, _INDENT), expand=False))
         self._console.print()
+
+
+def _ways_into(order_id: str) -> tuple[str, str]:
+    return (
+        "-- an order whose seller was paid, had to give it back, and was paid again\n"
+        "select id, compensates, amount, currency, status, reversal_request_id\n"
+        f"from marketplace.seller_transfers where order_id = '{order_id}' order by id;",
+        "-- what Stripe told about it, and what that came to\n"
+        "select type, state, detail\n"
+        f"from marketplace.stripe_events where order_id = '{order_id}' order by received_at;",
+    )
 
 
 def _table(title: str) -> Table:
