@@ -56,6 +56,8 @@ from marketplace.seller_transfers as t
 where t.order_id = any (%s)
 """
 
+_RETRY = "select * from marketplace.retry_events()"
+
 _KEPT = "select k.event_id, k.type, k.detail from marketplace.kept_events as k order by k.kept_since, k.event_id"
 
 
@@ -144,6 +146,9 @@ class Lives:
         command, said = self._webhook.catch_up(self._simulator.base_url, since)
         self._tell(command)
         self._tell(said)
+        self._wait()
+        # What came while its transfer was under way is tried again by the webhook, every minute: too long for a demo.
+        self._watcher.execute(_RETRY)
         self._wait()
 
     def _wait(self) -> None:
