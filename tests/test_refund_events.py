@@ -1,5 +1,7 @@
 """db/functions/act_on_refund.sql, settle_charge.sql, settle_order.sql, shares.sql: refunds that Stripe tells of."""
 
+from typing import Any
+
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
@@ -389,7 +391,7 @@ def test_what_goes_wrong_while_it_is_acted_on_is_undone_and_kept_but_the_refund_
 
 @pytest.mark.parametrize("named", [{}, {"charge": None, "payment_intent": "pi_1"}])
 def test_a_share_of_a_new_transfer_that_cannot_be_asked_does_not_stop_the_app(
-    db: Database, named: dict[str, str | None]
+    db: Database, named: dict[str, Any]
 ) -> None:
     paid(db)
     call(db, "note_charge", p_charge_id="ch_1", p_payment_intent="pi_1")

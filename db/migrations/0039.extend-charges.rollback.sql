@@ -1,6 +1,8 @@
 -- Refuses while there is a charge of which more is known than its amount.
 
 do $$
+declare
+  v_function regprocedure;
 begin
   if to_regclass('marketplace.charges') is null then
     return;
@@ -15,12 +17,13 @@ begin
             hint = 'Stay on this release, or dump the table and take these rows out by hand if you mean it.';
   end if;
   -- What takes or returns a charge would keep the table from being dropped.
-  drop function if exists marketplace.note_charge(text, bigint, text, text, text, text);
-  drop function if exists marketplace._merge_charge(text, bigint, text, text, text, text);
-  drop function if exists marketplace._settle_order(marketplace.charges, text);
-  drop function if exists marketplace._ask_for_less(marketplace.charges, text, bigint, boolean);
-  drop function if exists marketplace._shares_of_charge(marketplace.charges, text, bigint, boolean);
-  drop function if exists marketplace._ask(text, text, text, text, marketplace.charges, bigint, boolean);
+  for v_function in
+    select p.oid::regprocedure from pg_catalog.pg_proc as p
+    where p.pronamespace = 'marketplace'::regnamespace
+      and 'marketplace.charges'::regtype = any (array[p.prorettype] || p.proargtypes::oid[])
+  loop
+    execute format('drop function %s', v_function);
+  end loop;
   alter table marketplace.charges
     drop constraint if exists chk_charge_refunded_is_bounded,
     drop constraint if exists chk_charge_texts_are_bounded,

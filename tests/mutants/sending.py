@@ -55,7 +55,7 @@ MUTANTS = (
         "sent-after-the-refund",
         "An unknown send is made again although its order was refunded meanwhile.",
         _SENDING,
-        (_UNWANTED, "return marketplace._unmet(coalesce(p_row.root_id, p_row.id)) > 0;", "return false;"),
+        (_UNWANTED, "if p_row.completed_at is null then\n", "if p_row.completed_at is null then\n    return false;\n"),
     ),
     mutant(
         "leased-send-taken-for-unpaid",
