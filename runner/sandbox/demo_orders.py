@@ -28,7 +28,7 @@ class Story(StrEnum):
     PLAIN = "refunded, nothing special"
     REFUNDED_TWICE = "the same refund requested twice"
     PART_OF_ORDER = "half of the order refunded"
-    PART_OF_ONE = "two thirds of one seller's share, in two refunds"
+    PART_OF_ONE = "two parts of a seller's share refunded"
     UNKNOWN_ID = "recorded with an id that Stripe does not know"
     REVERSED_BY_HAND = "reversed in Stripe's Dashboard by a person"
     NO_ID = "an old row: its Stripe id was never kept"
