@@ -39,7 +39,7 @@ $(INSTALLED): requirements.txt pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: setup ## See it work: embedded PostgreSQL, a stand-in for Stripe, a few hundred refunds
+demo: setup ## See it work: embedded PostgreSQL, a stand-in for Stripe, payouts, refunds, disputes
 	@$(PY) -m runner demo $(ARGS)
 
 .PHONY: psql

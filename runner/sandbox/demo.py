@@ -1,7 +1,8 @@
 """`seller-transfers demo`: the main job on an embedded PostgreSQL and a simulator of Stripe, from start to end.
 
-The demo plays everybody but the runners: the app that pays sellers and requests refunds, the DBA, Stripe with its
-troubles, and whoever kills a process. At the end it compares the database with Stripe's ledger.
+The demo plays everybody but the runners and the webhook: the app that pays sellers and requests refunds, the buyers and
+their banks, the DBA, Stripe with its troubles, and whoever kills a process. At the end it compares the database with
+Stripe's ledger.
 """
 
 import logging
@@ -83,9 +84,9 @@ class _Stopped(BaseException):
 def run_demo(orders: int) -> int:
     """Run the demo with that many orders (≥ 20) on our standard output; gives the exit status.
 
-    0: every refunded transfer came to its end, and database and ledger agree. 1: they do not, or the demo could
-    not be run, which standard error says. 128 and the signal's number: it was stopped. To be called in the main
-    thread of a process that does nothing else: settings for real work are taken out of its environment.
+    0: every transfer came to its end, every event was acted on, and database, ledger and plan agree. 1: not so, or
+    the demo could not be run, which standard error says. 128 and the signal's number: it was stopped. To be called in
+    the main thread of a process that does nothing else: settings for real work are taken out of its environment.
     """
     console = Console(highlight=False)
     console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
