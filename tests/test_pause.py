@@ -10,10 +10,13 @@ from tests.support.transfers import (
     Facts,
     call,
     claim,
+    claim_sends,
     claimed_call,
+    create_transfer,
     record,
     record_one,
     record_transfer,
+    refunded_transfer,
     refunded_transfers,
     refusal,
     report,
@@ -380,3 +383,25 @@ def test_a_trial_call_prefers_another_sellers_row(db: Database) -> None:
     record_one(db, revoked(probe))
     probe_is_due(db)
     assert len(claim(db)) == 1
+
+
+@pytest.mark.parametrize("refused_kind", ["reversals", "transfers"])
+def test_a_trial_call_goes_to_the_kind_of_work_that_has_another_sellers_row(db: Database, refused_kind: str) -> None:
+    claims = {"reversals": claim, "transfers": claim_sends}
+    make = {"reversals": refunded_transfer, "transfers": create_transfer}
+    (other_kind,) = claims.keys() - {refused_kind}
+    make[refused_kind](db, 1)
+    (leased,) = claims[refused_kind](db)
+    record_one(db, refusal(leased, 403, "account_invalid"))
+    make[other_kind](db, 2)
+    probe_is_due(db)
+
+    assert claims[refused_kind](db) == []
+    (probe,) = claims[other_kind](db)
+
+    assert probe["destination_account"] == "acct_2"
+    # Should nobody do that kind of work, it is this one's turn after a while.
+    make[other_kind](db, 3)
+    db.execute("update marketplace.stripe_control set probe_at = clock_timestamp() - interval '11 s'")
+    (probe,) = claims[refused_kind](db)
+    assert probe["destination_account"] == "acct_1"
