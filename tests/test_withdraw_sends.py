@@ -230,6 +230,21 @@ def test_a_send_that_proves_to_have_been_made_after_all_is_taken_back(db: Databa
     assert (posted["action"], posted["stripe_transfer_id"]) == ("reverse", "tr_1")
 
 
+def test_proof_of_a_send_that_two_refunds_had_ended_one_after_the_other_is_taken_back(db: Database) -> None:
+    lost = lost_send_of_a_refunded_order(db)
+    withdraw(db)
+    request_reversal(db, p_reversal_request_id="dp_1", p_reason="dispute")
+    assert [each[1] for each in story(db)] == ["permanently_failed", "permanently_failed"]
+
+    record_one(db, sent(lost))
+
+    at_commit(db)
+    assert story(db)[2] == (1000, "pending", "succeeds 2")
+    assert request_lines(db, "dp_1") == [("key-1", 1000, 0, 1000)]
+    (looked,) = claim_sends(db)
+    assert record_one(db, transfers_found(looked, transfer_object(lost)))["status"] == "reversal_pending"
+
+
 def test_a_send_that_is_not_found_after_all_is_given_up_again(db: Database) -> None:
     record_one(db, sent(lost_send_of_a_refunded_order(db)))
     successor = born_of(db, "successor_of")

@@ -11,10 +11,18 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_next marketplace.seller_transfers;
   v_id bigint;
   v_before text;
 begin
   if p_row.status = 'permanently_failed' and p_row.completed_at is null then
+    select t.* into v_next from marketplace.seller_transfers as t
+    where t.successor_of = p_row.id and t.status = 'permanently_failed' and t.completed_at is null
+      and t.made_for is not distinct from p_row.made_for;
+    if found then
+      -- That one has ended, too: whoever was the last to have the obligation goes on with it.
+      return marketplace._continue_on_evidence(v_next, p_now);
+    end if;
     -- The one that goes on for it has the same name at Stripe, and finds what was made.
     update marketplace.seller_transfers
     set call_unknown = true, call_absent_at = null, call_last_sent_at = p_now, next_retry_at = least(next_retry_at, p_now)
