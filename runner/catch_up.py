@@ -31,6 +31,8 @@ _FIRST_SPAN_SECONDS = 3600
 # The SQLSTATEs of data that cannot be meant: the event's fault, and no other's.
 _BAD_DATA = "22"
 _SHOWN = 20
+_RETRY_LIMIT = 100
+_RETRIES = 50  # what is left is tried first the next time
 
 _AGO = re.compile(r"([0-9]{1,5})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -98,6 +100,7 @@ async def catch_up(stripe: EventSource, database: Database, since: datetime, unt
             begins = before
             if len(events) <= _FEW_EVENTS:
                 seconds *= 4
+        await _try_again(database, done)
     except (KeyRefused, StripeUnreachable, DatabaseUnavailable, SchemaUnusable, psycopg.Error) as error:
         done.trouble = safe_text(str(error), 500)
         done.goes_on_from = datetime.fromtimestamp(begins, UTC)
@@ -152,6 +155,25 @@ async def _ingest(database: Database, answer: Mapping[str, object], done: Caught
         done.results[ingested.result] += 1
         if ingested.result == "kept":
             done.kept.append(ingested)
+
+
+async def _try_again(database: Database, done: CaughtUp) -> None:
+    """Have all that is kept tried again: what it waited for may be there now, and not everybody runs the webhook."""
+    became: dict[str, str] = {}
+    for _ in range(_RETRIES):
+        tried = {event.event_id: event.result for event in await database.retry_events(_RETRY_LIMIT)}
+        if tried.keys() <= became.keys():
+            break
+        became |= tried
+    if not done.kept:
+        return
+    still = {event.event_id for event in await database.read_kept_events()}
+    done.results["kept"] = 0
+    # Those that another event had tried again are not among those tried here.
+    done.results.update(
+        "kept" if event.event_id in still else became.get(event.event_id, "acted") for event in done.kept
+    )
+    done.kept = [event for event in done.kept if event.event_id in still]
 
 
 def show(done: CaughtUp) -> bool:

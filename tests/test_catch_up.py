@@ -13,7 +13,9 @@ from runner.catch_up import BadSince, read_since
 from runner.cli import main
 from tests.support.databases import Database, rows, value
 from tests.support.event_list import ACCOUNT, Answer, EventList, event_list, refusal
+from tests.support.events import asked, by_events, charge, refund, refunded
 from tests.support.inbox import comes_to, inbox_that_runs, stored, stored_event
+from tests.support.transfers import record_transfer
 from tests.support.webhooks import event
 
 KEY = "sk_test_51Secret"
@@ -172,18 +174,44 @@ def test_a_database_that_fails_half_way_means_the_same(dsn: str, inbox: Database
     assert {"evt_01", "evt_20"} <= set(stored(inbox))
 
 
-def test_an_event_that_was_kept_is_named_and_means_1(dsn: str, inbox: Database, stripe: EventList) -> None:
-    stripe.events = [missed("evt_2", ago(1)), missed("evt_1", ago(2))]
+def test_an_event_that_is_still_kept_is_named_and_means_1(dsn: str, db: Database, stripe: EventList) -> None:
+    by_events(db)
+    stripe.events = [
+        event(f"evt_{n}", event_type="refund.updated", created=ago(3 - n), data={"object": refund(f"re_{n}")})
+        for n in (2, 1)
+    ]
 
-    with inbox_that_runs(inbox, comes_to("kept", "'unknown order'")):
-        result = catch_up(dsn, stripe)
+    result = catch_up(dsn, stripe)
 
     assert result.exit_code == 1
     assert totals(result) == "2 read, 2 new or tried again (0 acted, 0 ignored, 2 kept), 0 already known"
     assert result.stdout.splitlines()[1:] == [
-        "kept evt_1 (customer.created): unknown order",
-        "kept evt_2 (customer.created): unknown order",
+        "kept evt_1 (refund.updated): ST010: no order is known for charge ch_1",
+        "kept evt_2 (refund.updated): ST010: no order is known for charge ch_1",
     ]
+
+
+def test_what_was_kept_is_tried_again_at_the_end_though_no_webhook_runs(
+    dsn: str, db: Database, stripe: EventList
+) -> None:
+    by_events(db)
+    record_transfer(db, 1)
+    long_ago = refunded(db, "re_1", 10)
+    db.execute("insert into marketplace.charges (charge_id, amount, order_id) values ('ch_1', 100, 'order-1')")
+    told = {"refund.created": refund("re_2", charge="ch_2"), "charge.updated": charge("ch_2", transfer_group="order-2")}
+    stripe.events = [
+        event(f"evt_{n}", event_type=name, created=ago(9 - n), data={"object": object_})
+        for n, (name, object_) in enumerate(told.items(), start=1)
+    ]
+    stripe.events.reverse()
+    record_transfer(db, 2)
+
+    result = catch_up(dsn, stripe)
+
+    assert (long_ago["result"], result.exit_code) == ("kept", 0)
+    assert result.stdout.splitlines()[1:] == []
+    assert totals(result) == "2 read, 2 new or tried again (2 acted, 0 ignored, 0 kept), 0 already known"
+    assert asked(db) == {"key-1": 100, "key-2": 500}
 
 
 def test_an_event_that_cannot_be_taken_is_named_and_holds_up_no_other(
