@@ -26,7 +26,8 @@ def _earlier(names: tuple[str, ...]) -> str:
 
 _LET_PASS = f"""
     with control as (update marketplace.stripe_control set {_earlier(_CONTROL_TIMES)})
-    update marketplace.seller_transfers set {_earlier(_ROW_TIMES)} where status = 'reversal_pending'
+    update marketplace.seller_transfers set {_earlier(_ROW_TIMES)}
+    where status in ('pending', 'failed', 'reversal_pending')
 """.encode()
 
 # Not all there is: this is read after every step.
@@ -42,7 +43,7 @@ _REVERSALS = f"""
 
 
 def let_pass(db: Database, by: timedelta) -> None:
-    """As if everything about open reversals and pauses had happened that much earlier."""
+    """As if everything about open rows and pauses had happened that much earlier."""
     db.execute(_LET_PASS, {"by": by})
 
 

@@ -22,7 +22,7 @@ from tests.support.transfers import at_commit, call, record, record_transfer, re
 TOTAL = 1000
 WORKER = "worker-1"
 
-_NOT_REPLAYED = """
+NOT_REPLAYED = """
     with log as (
       select l.*, lag(l.to_status) over entries as before, lead(l.id) over entries is null as is_last
       from marketplace.transfer_status_log as l
@@ -221,7 +221,7 @@ class SideBySide:
         """What was written down on the way adds up."""
         twice = "select lease_token from marketplace.transfer_attempts where disposition = 'applied'"
         assert not rows(self.db, f"{twice} group by lease_token having count(*) > 1"), "a token counted twice"
-        assert not rows(self.db, _NOT_REPLAYED), "the status log does not replay"
+        assert not rows(self.db, NOT_REPLAYED), "the status log does not replay"
         at_commit(self.db)
 
     def read(self) -> dict[int, DictRow]:
