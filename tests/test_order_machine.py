@@ -33,7 +33,7 @@ from tests.support.transfers import call
 pytest_plugins = ("tests.support.rolled_back",)
 
 IS_LONG = settings.get_current_profile_name() == "long"
-ORDERS, SELLERS = 2, 5
+ORDERS, SELLERS, STRANGERS = 2, 5, 2
 
 SETTINGS = settings(
     max_examples=10,
@@ -68,6 +68,7 @@ class Orders(RuleBasedStateMachine):
         self.stack.enter_context(db.transaction(force_rollback=True))
         self.world = World(db)
         self.asked = 0
+        self.strangers = 0
 
     # The app
 
@@ -121,24 +122,41 @@ class Orders(RuleBasedStateMachine):
         if order.charge is None and parts:
             self.world.ask(order.id, self._request(ahead), parts=parts)
 
+    @precondition(lambda self: self.world.wanted.requests)
     @rule(which=WHICH)
     def withdraw(self, which: int) -> None:
-        if self.world.wanted.requests:
-            self.world.withdraw(list(self.world.wanted.requests)[which % len(self.world.wanted.requests)])
+        self.world.withdraw(list(self.world.wanted.requests)[which % len(self.world.wanted.requests)])
 
+    @precondition(lambda self: not self._ahead)
     @rule()
     def withdraw_before_it_is_asked(self) -> None:
         self.asked += 1
         self.world.withdraw(f"refund-{self.asked}")
 
+    @precondition(lambda self: self.world.wanted.requests)
+    @rule(post=POST_FATES, look=LOOK_FATES, is_told=st.booleans())
+    def withdraw_while_the_call_is_made(self, post: PostFate, look: LookFate, is_told: bool) -> None:
+        self.work([("reversals", "done", "listed"), ("transfers", "done", "listed")])
+        request = list(self.world.wanted.requests)[-1]
+        claimed = [held for kind in KINDS for held in self.world.claim(kind, 3, timedelta(seconds=60))]
+        for held in claimed:
+            self.world.ask_stripe(held, post, look)
+        self.world.withdraw(request)
+        self.world.check()
+        for held in claimed if is_told else []:
+            self.world.report([held])
+
     def _order(self, which: int) -> Order:
         orders = list(self.world.wanted.orders.values())
         return orders[which % len(orders)]
 
+    @property
+    def _ahead(self) -> list[str]:
+        return sorted(self.world.wanted.withdrawn - self.world.wanted.requests.keys())
+
     def _request(self, ahead: bool) -> str:
-        withdrawn = sorted(self.world.wanted.withdrawn - self.world.wanted.requests.keys())
-        if ahead and withdrawn:
-            return withdrawn[0]
+        if ahead and self._ahead:
+            return self._ahead[0]
         self.asked += 1
         return f"refund-{self.asked}"
 
@@ -164,7 +182,7 @@ class Orders(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(calls=st.lists(st.tuples(st.sampled_from(sorted(KINDS)), POST_FATES, LOOK_FATES), min_size=1, max_size=4))
+    @rule(calls=st.lists(st.tuples(st.sampled_from(sorted(KINDS)), POST_FATES, LOOK_FATES), min_size=2, max_size=6))
     def work(self, calls: list[tuple[str, PostFate, LookFate]]) -> None:
         """A worker sleeps for as long as it is told to, claims, calls and reports; that several times."""
         for kind, post, look in calls:
@@ -231,21 +249,25 @@ class Orders(RuleBasedStateMachine):
     def arrive(self, which: int) -> None:
         self.world.stripe.arrive(which, self.world.now())
 
+    @precondition(lambda self: self.world.stripe.pending)
     @rule(which=WHICH, status=st.sampled_from(("succeeded", "failed", "canceled")))
     def settle(self, which: int, status: str) -> None:
         self.world.stripe.settle(which, status)
 
-    @precondition(lambda self: self.world.stripe.transfers)
+    @precondition(lambda self: self.world.stripe.transfers and self.strangers < STRANGERS)
     @rule(which=WHICH, hundredths=HUNDREDTHS)
     def take_elsewhere(self, which: int, hundredths: int) -> None:
         """Somebody takes back by hand what is left of a transfer, or some of it."""
+        self.strangers += 1
         transfers = list(self.world.stripe.transfers.values())
         transfer = transfers[which % len(transfers)]
         self.world.stripe.take(transfer, min(transfer.left, transfer.amount * hundredths // 100))
 
+    @precondition(lambda self: self.strangers < STRANGERS)
     @rule(which=WHICH, alike=ALIKE)
     def pay_elsewhere(self, which: int, alike: bool) -> None:
         """Somebody pays a seller by hand."""
+        self.strangers += 1
         keys = list(self.world.wanted.keys.values())
         if keys:
             key = keys[which % len(keys)]

@@ -194,9 +194,8 @@ class Stripe:
 
     def settle(self, which: int, status: str) -> None:
         """A reversal that Stripe holds is made, or dropped."""
-        held = [each for transfer in self.transfers.values() for each in transfer.reversals if each.status == "pending"]
-        if held:
-            held[which % len(held)].status = status
+        if self.pending:
+            self.pending[which % len(self.pending)].status = status
 
     def pay(self, amount: int, currency: str, account: str, group: str | None, charge: str | None) -> Transfer:
         """Somebody pays a seller by hand."""
@@ -213,6 +212,10 @@ class Stripe:
     def forget(self, now: datetime) -> None:
         self.keys = {key: stored for key, stored in self.keys.items() if now - stored.at < KEYS_LAST}
         self.under_way = [(request, answered) for request, answered in self.under_way if now < request.dies_at]
+
+    @property
+    def pending(self) -> list[Reversal]:
+        return [each for transfer in self.transfers.values() for each in transfer.reversals if each.status == "pending"]
 
     def of(self, account: str) -> list[Transfer]:
         return [each for each in self.transfers.values() if each.destination == account]
