@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Database, rows, value
+from tests.support.events import event, ingest
 from tests.support.evidence import shown_reversed, tell
 from tests.support.look_ups import foreign, ours, seen
 from tests.support.transfers import (
@@ -24,6 +25,7 @@ from tests.support.transfers import (
     refusal,
     request_parts,
     request_reversal,
+    sent,
     success,
     timeout,
     transfer,
@@ -322,3 +324,31 @@ def test_what_was_not_reversed_elsewhere_goes_to_the_refund_that_wanted_it(db: D
         (300, "reversal_pending", "succeeds 2"),
     ]
     assert value(db, "select count(*) from marketplace.seller_transfers where reversal_request_id = 're_1'") == 2
+
+
+@pytest.mark.parametrize("known_by", ["record_completed_transfer", "reopen", "an outcome"])
+def test_what_was_reversed_before_a_row_stood_for_the_transfer_is_heard_again(db: Database, known_by: str) -> None:
+    stripe_transfer = {
+        "id": "tr_1",
+        "object": "transfer",
+        "amount": 1000,
+        "amount_reversed": 300,
+        "currency": "usd",
+        "destination": "acct_1",
+        "metadata": {},
+        "reversals": {"object": "list", "has_more": False, "data": []},
+    }
+    leased = claimed_send(db) if known_by == "an outcome" else None
+    row_id = record_transfer(db, p_stripe_transfer_id=None)["id"] if known_by == "reopen" else None
+    assert ingest(db, event("transfer.reversed", stripe_transfer))["result"] == "ignored"
+
+    if leased:
+        record_one(db, sent(leased))
+    elif row_id:
+        call(db, "reopen", p_id=row_id, p_reason="found it", p_stripe_transfer_id="tr_1")
+    else:
+        record_transfer(db)
+    call(db, "retry_events")
+
+    at_commit(db)
+    assert story(db) == [(700, "completed", None), (300, "reversal_pending", None)]

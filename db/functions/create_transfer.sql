@@ -77,6 +77,7 @@ begin
     v_id := v_known.id;
     perform marketplace._complete_known(v_known, p_stripe_transfer_id);
   end if;
+  perform marketplace._hear_again(p_stripe_transfer_id, p_order_id);
   perform marketplace._retry_events_of_order(p_order_id);
   return query select t.* from marketplace.seller_transfers as t where t.id = v_id;
 end

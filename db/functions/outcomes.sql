@@ -63,6 +63,9 @@ begin
   end if;
   perform marketplace._write_settled(v_settled);
   perform marketplace._follow_up(v_row.id, p_now);
+  if v_settled.status = 'completed' then
+    perform marketplace._hear_again(v_settled.stripe_transfer_id, v_settled.order_id);
+  end if;
   if v_read.reversed > 0 and v_settled.status = 'completed' then
     -- Reversed before it was found: by a lost history, or elsewhere. Whatever no request has asked of it is looked up.
     perform marketplace._adopt_elsewhere(v_read.object_id, v_read.reversed, v_read.reversed);

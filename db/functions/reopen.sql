@@ -42,6 +42,7 @@ begin
     perform marketplace._offer_row(v_id);
   end if;
   perform marketplace._give_reason(v_before);
+  perform marketplace._hear_again(p_stripe_transfer_id, v_row.order_id);
   perform pg_notify('seller_transfers_due', '');
   return query select t.* from marketplace.seller_transfers as t where t.id = v_id;
 end
