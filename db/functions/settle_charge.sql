@@ -101,15 +101,34 @@ begin
       from marketplace.stripe_disputes as d
       where d.charge_id = p_charge_id and d.funds_withdrawn and not d.funds_reinstated and d.status <> 'won'
     ) as c (cause_id, reason, amount, currency, created_at, decided_by)
-    -- Withdrawn by a person: not asked for again.
-    where exists (select from marketplace._requests_for(c.cause_id) as q where q.withdrawn_at is null)
-      or not exists (select from marketplace._requests_for(c.cause_id))
+    where not marketplace._is_withdrawn(c.cause_id)
     order by c.created_at, c.cause_id;
 end
 $$;
 
 comment on function marketplace._causes_of_charge(text) is
   'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn. is_of_app: what sellers give for it is said by the app, that decides on refunds or asked first.';
+
+create or replace function marketplace._is_withdrawn(p_cause_id text)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- One that stands is enough, of a charge of hundreds of orders too.
+  if exists (
+    select from marketplace.reversal_requests as r where r.asked_for = p_cause_id and r.withdrawn_at is null) then
+    return false;
+  end if;
+  return exists (
+    select from marketplace.reversal_requests as r
+    where r.reversal_request_id = p_cause_id and r.withdrawn_at is not null);
+end
+$$;
+
+comment on function marketplace._is_withdrawn(text) is
+  'True of a refund or dispute that a person withdrew: it is not asked for again.';
 
 create or replace function marketplace._requests_for(p_cause_id text)
 returns setof marketplace.reversal_requests

@@ -57,7 +57,8 @@ begin
     from marketplace._causes_of_charge(p_charge_id) as c
     cross join lateral (
       select not exists (
-        select from marketplace._requests_for(c.cause_id) as r where r.order_id = p_order_id) as is_to_ask
+        select from marketplace.reversal_requests as r where r.asked_for = c.cause_id and r.order_id = p_order_id
+      ) as is_to_ask
     ) as q
     where not c.is_of_app
     order by q.is_to_ask, c.created_at, c.cause_id);

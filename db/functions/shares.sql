@@ -30,7 +30,6 @@ set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
 declare
-  v_causes text[] := array(select c.cause_id from marketplace._causes_of_charge(p_charge.charge_id) as c);
   v_transfer record;
   v_ids bigint[];
   v_asked bigint;
@@ -52,9 +51,12 @@ begin
         select case
           when q.withdrawn_at is null then q.asked_by
           -- A part of what stands that a person withdrew: neither asked nor asked again.
-          when q.asked_for = any (v_causes) and not exists (
+          when not exists (
             select from marketplace.reversal_requests as n
-            where n.asked_for = q.asked_for and n.replaces = q.reversal_request_id) then 'nobody'
+            where n.asked_for = q.asked_for and n.replaces = q.reversal_request_id)
+            and exists (
+              select from marketplace._causes_of_charge(p_charge.charge_id) as c where c.cause_id = q.asked_for)
+            then 'nobody'
         end
         from marketplace.reversal_requests as q where q.reversal_request_id = l.reversal_request_id) as asked_by
       from marketplace.reversal_request_lines as l
