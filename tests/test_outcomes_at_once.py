@@ -11,6 +11,7 @@ from tests.support.sessions import impatient, wait_until_blocked
 from tests.support.transfers import (
     call,
     claim,
+    claim_sends,
     claimed_call,
     lapse_lease,
     record,
@@ -96,6 +97,20 @@ def test_a_report_and_a_refund_of_one_order_do_not_deadlock(db: Database, connec
             wait_until_blocked(connect(), reporter, refunder)
         assert [each["result"] for each in reporting.result()] == ["applied"] * 3
         assert refunding.result() == []
+
+
+def test_a_refund_sees_what_a_report_gives_back_at_the_same_time(db: Database, connect: Connect) -> None:
+    leased = claimed_call(db)
+    call(db, "withdraw_reversal_request", p_reversal_request_id="re_1", p_reason="it failed")
+    refunder = impatient(connect)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with db.transaction():
+            assert record_one(db, success(leased))["status"] == "reversed"
+            refunding = pool.submit(request_reversal, refunder, p_reversal_request_id="re_2")
+            wait_until_blocked(connect(), refunder)
+        (paid_again,) = refunding.result()
+    assert (paid_again["compensates"], paid_again["status"]) == (leased["id"], "permanently_failed")
+    assert claim_sends(db) == []
 
 
 def test_refused_keys_and_claims_at_once_do_not_deadlock(db: Database, connect: Connect) -> None:

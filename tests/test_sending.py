@@ -594,6 +594,26 @@ def test_a_look_that_began_before_the_proof_came_is_no_quiet_absence(db: Databas
     assert (held["status"], held["call_unknown"]) == ("pending", True)
 
 
+def test_an_absence_of_a_send_is_dated_by_the_claim_of_the_look_up(db: Database) -> None:
+    transfer_id = unknown_send(db)
+    request_reversal(db)
+    looked = claim_send_again(db, transfer_id)
+    # Claimed a minute after the last call could have left, reported when more than an hour is over.
+    db.execute(
+        """
+        update marketplace.seller_transfers
+        set leased_at = leased_at - interval '2 hours', call_last_sent_at = leased_at - interval '121 minutes'
+        where id = %s
+        """,
+        [transfer_id],
+    )
+
+    assert record_one(db, transfers_found(looked))["verdict"] == "absent"
+
+    held = transfer(db, transfer_id)
+    assert (held["status"], held["call_unknown"]) == ("pending", True)
+
+
 def test_no_refusal_takes_back_a_proof_that_came_meanwhile(db: Database) -> None:
     lost = claimed_send(db)
     lapse_lease(db, lost["id"])

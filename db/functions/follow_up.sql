@@ -15,6 +15,12 @@ declare
 begin
   select * into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
   if v_row.status in ('pending', 'failed', 'completed') then
+    -- Most orders are not refunded: nothing waits.
+    if not exists (
+      select from marketplace.reversal_requests as r where r.order_id = v_row.order_id and r.withdrawn_at is null
+    ) then
+      return;
+    end if;
     perform marketplace._meet_lines(coalesce(v_row.root_id, v_row.id));
     -- What a withdrawn request had asked for goes to one of everything that stands.
     for v_id in

@@ -15,18 +15,20 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_rows bigint;
-  v_workers text[] := array(
+  v_workers text[];
+  v_are_known boolean;
+begin
+  if not exists (select from unnest(p_outcomes) as o where o.sent and o.http_status = 404) then
+    return false;
+  end if;
+  v_workers := array(
     select distinct t.leased_by
     from unnest(p_outcomes) as o
     inner join marketplace.seller_transfers as t on t.id = o.id
     where t.leased_by is not null);
   -- A key that may not say whose it is may be another account's beside the right one.
-  v_are_known boolean := not exists (
+  v_are_known := not exists (
     select from marketplace.runners as r where r.worker = any (v_workers) and r.stripe_account is null);
-begin
-  if not exists (select from unnest(p_outcomes) as o where o.sent and o.http_status = 404) then
-    return false;
-  end if;
   with answers as (
     select
       o.id,

@@ -10,6 +10,7 @@ declare
   v_before text;
   v_outcomes marketplace.stripe_outcome[];
   v_outcome marketplace.stripe_outcome;
+  v_ids bigint[];
   v_result marketplace.recorded_outcome;
   v_tokens uuid[] := '{}'::uuid[];
   v_refusal text;
@@ -22,10 +23,8 @@ begin
 
   v_outcomes := array(select o from marketplace._read_outcomes(p_outcomes) as o);
   perform marketplace._lock_orders_of(v_outcomes);
-  perform from marketplace.seller_transfers as t
-  where t.id = any (marketplace._rows_of_reports(v_outcomes))
-  order by t.id
-  for no key update;
+  v_ids := marketplace._rows_of_reports(v_outcomes);
+  perform from marketplace.seller_transfers as t where t.id = any (v_ids) order by t.id for no key update;
   v_now := clock_timestamp();
   v_burst := marketplace._is_burst_of_not_found(v_outcomes, v_now);
 

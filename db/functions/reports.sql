@@ -5,6 +5,8 @@ returns bigint[]
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- One plan for every report, however long: planned anew for each array it takes longer than it runs.
+set plan_cache_mode = force_generic_plan
 as $$
 begin
   -- A row may be split, or taken for what a request could not have yet, and a family's sum is checked under its root's
@@ -25,6 +27,7 @@ create or replace function marketplace._lock_orders_of(p_outcomes marketplace.st
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_order_id text;

@@ -10,12 +10,13 @@
 
 create or replace function marketplace.can_transition_transfer_status(p_from text, p_to text)
 returns boolean
-language sql
+language plpgsql
 immutable
 parallel safe
 set search_path = pg_catalog, pg_temp
 as $$
-  select coalesce(
+begin
+  return coalesce(
     case p_from
       when 'pending' then p_to in ('pending', 'completed', 'failed')
       when 'completed' then p_to in ('completed', 'reversal_pending')
@@ -25,7 +26,8 @@ as $$
       when 'permanently_failed' then p_to = 'permanently_failed'
     end,
     false
-  )
+  );
+end
 $$;
 
 comment on function marketplace.can_transition_transfer_status(text, text) is

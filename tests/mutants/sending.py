@@ -19,8 +19,8 @@ _ONLY_LOOKED_FOR = "test_sending.py::test_after_a_refund_an_unknown_send_is_only
 MUTANTS = (
     mutant(
         "outcomes-without-order-lock",
-        "A report moves an order's money while a refund decides about it: one of them fails, or goes by old rows.",
-        "test_outcomes_at_once.py",
+        "A refund does not see what a report gives back at that moment: the seller is paid for a refunded order.",
+        "test_outcomes_at_once.py::test_a_refund_sees_what_a_report_gives_back_at_the_same_time",
         (_REPORTS, "perform marketplace._lock_order(v_order_id);", "null;"),
     ),
     mutant(
@@ -77,7 +77,11 @@ MUTANTS = (
         "paid-row-of-a-refunded-order-kept",
         "What was asked back while the send was under way is forgotten when the answer comes.",
         _SENDING,
-        (_FOLLOW_UP, "perform marketplace._meet_lines(coalesce(v_row.root_id, v_row.id));", "null;"),
+        (
+            _FOLLOW_UP,
+            "    if not exists (\n      select from marketplace.reversal_requests",
+            "    if exists (\n      select from marketplace.reversal_requests",
+        ),
     ),
     mutant(
         "found-transfer-of-another-amount",
@@ -98,7 +102,7 @@ MUTANTS = (
     mutant(
         "send-absence-dated-by-report",
         "A look that waited for its report counts as later than the send that arrived in between.",
-        _PROOF_CAME,
+        "test_sending.py::test_an_absence_of_a_send_is_dated_by_the_claim_of_the_look_up",
         (
             _SETTLE_LOOK,
             "_absent_row(v_row, p_row.leased_at, p_now)",
