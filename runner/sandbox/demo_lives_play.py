@@ -117,7 +117,7 @@ class Lives:
         for life in early:
             for step in life.early:
                 self._buyers.do(life, step)
-        self._simulator.wait_until_delivered()
+        self._simulator.wait_until_delivered(within_seconds=_WAIT_SECONDS)
         self._tell(f"{len(lives)} buyers have paid, and {len(early)} got money back before anybody knew of a seller")
         self._simulator.add_faults(_TROUBLE)
         created = self._app.create_transfers(lives, charges)
@@ -154,18 +154,20 @@ class Lives:
     def _wait(self) -> None:
         """Wait, but not forever, until every event is delivered and the runners have done what these asked for."""
         until = time.monotonic() + _WAIT_SECONDS
-        self._simulator.wait_until_delivered()
+        self._simulator.wait_until_delivered(within_seconds=_WAIT_SECONDS)
         while self._count_open() and time.monotonic() < until:
             self._runners.check()
             self._webhook.program.check()
             time.sleep(_TICK_SECONDS)
         # What the runners did is told by events too. These ask for nothing: nothing new is due after them.
-        self._simulator.wait_until_delivered()
+        self._simulator.wait_until_delivered(within_seconds=_WAIT_SECONDS)
 
     def _tell_standing(self, charges: Mapping[str, str]) -> None:
         standing = self._watcher.execute(_STANDING, [list(charges)]).fetchone()
         assert standing is not None  # noqa: S101 - an aggregate gives a row
-        self._tell("so far {} transfers and {} reversals; {} of the transfers pay again".format(*standing))
+        sent, taken_back, paid_again = standing
+        again = f"; {paid_again} of the transfers pay again what was taken back" if paid_again else ""
+        self._tell(f"so far {sent} transfers and {taken_back} reversals{again}")
 
     def _count_open(self) -> int:
         found = self._watcher.execute(_OPEN).fetchone()
