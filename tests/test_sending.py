@@ -662,3 +662,18 @@ def test_a_transfer_of_the_key_that_no_row_here_knows_of_is_a_persons(db: Databa
 
     assert recorded["verdict"] == "mismatch"
     assert "tr_beside" in transfer(db, transfer_id)["parked_reason"]
+
+
+def test_that_a_key_of_nobody_knows_whom_finds_nothing_proves_nothing(db: Database) -> None:
+    """A restricted key may not say whose it is, and of another account's transfers the list is empty."""
+    transfer_id = unknown_send(db)
+    db.execute("update marketplace.runners set stripe_account = null")
+    leased = claim_send_again(db, transfer_id)
+    assert record_one(db, transfers_found(leased))["verdict"] == "unclear"
+    assert "may not say whose it is" in transfer(db, transfer_id)["failure_message"]
+
+    other = claimed_send(db, 2)
+    record_one(db, sent(other))  # Stripe knows what is ours
+
+    looked = claim_send_again(db, transfer_id)
+    assert record_one(db, transfers_found(looked))["verdict"] == "absent"

@@ -111,6 +111,8 @@ begin
     words := format('mismatch: Stripe has what looks like this transfer and is no row''s here: %s', v_seen.alike_words);
   elsif p_now >= p_row.lease_expires_at then
     words := 'The look-up was reported after its lease had run out.';
+  elsif not marketplace._is_key_known(p_row.leased_by) then
+    words := 'Nothing was found, but the runner''s key may not say whose it is, and has not been answered for anything of ours yet.';
   else
     verdict := 'absent';
   end if;

@@ -101,7 +101,8 @@ def register(db: Database, worker: str) -> None:
     if not rows(db, may_claim, worker=worker):
         db.execute(
             """
-            insert into marketplace.runners (worker, version, livemode) values (%s, 'test', false)
+            insert into marketplace.runners (worker, version, stripe_account, livemode)
+            values (%s, 'test', 'acct_platform', false)
             on conflict on constraint pk_runners do update
             set registered_at = clock_timestamp(), ended_at = null, ended_reason = null
             """,
