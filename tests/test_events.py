@@ -351,3 +351,19 @@ def test_what_another_try_mends_is_an_error_and_stores_nothing(session: Database
     assert value(session, "select count(*) from marketplace.stripe_events") == 0
     assert result(other, given) == "acted"
     assert asked(session) == {"key-1": 45}
+
+
+def test_an_event_that_takes_longer_than_a_statement_may_is_kept_and_not_lost(session: Database) -> None:
+    session.execute("""
+        create or replace function marketplace._act_on_event(p_event marketplace.stripe_events)
+        returns text language plpgsql as $$ begin perform pg_sleep(60); return 'acted: too late'; end $$
+    """)
+    session.execute("set statement_timeout = '300 ms'")
+
+    (became,) = call(
+        session, "ingest_stripe_event", p_event=Jsonb(event("transfer.created", {"id": "tr_1", "object": "transfer"}))
+    )
+
+    session.execute("reset statement_timeout")
+    assert (became["result"], became["detail"].startswith("57014: ")) == ("kept", True)
+    assert value(session, "select state from marketplace.stripe_events") == "kept"

@@ -26,14 +26,15 @@ begin
       v_event.state := case when v_event.detail like 'nothing to do%' then 'ignored' else 'acted' end;
       v_event.next_step := null;
     exception
-      when others then
+      -- One that takes too long is kept as well: given back, it would come again and take as long.
+      when others or query_canceled then
         get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text, v_hint = pg_exception_hint;
         if marketplace._mends_itself(v_sqlstate) then
           raise;
         end if;
     end;
   exception
-    when others then
+    when others or query_canceled then
       get stacked diagnostics v_sqlstate = returned_sqlstate, v_message = message_text, v_hint = pg_exception_hint;
       if marketplace._mends_itself(v_sqlstate) then
         raise;
@@ -78,7 +79,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return p_sqlstate = '55P03' or left(p_sqlstate, 2) in ('40', '53', '57');
+  return p_sqlstate <> '57014' and (p_sqlstate = '55P03' or left(p_sqlstate, 2) in ('40', '53', '57'));
 end
 $$;
 
