@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Database, rows, value
-from tests.support.events import event, ingest
+from tests.support.events import asked, by_events, event, ingest, refunded
 from tests.support.evidence import shown_reversed, tell
 from tests.support.look_ups import foreign, ours, seen
 from tests.support.transfers import (
@@ -352,3 +352,22 @@ def test_what_was_reversed_before_a_row_stood_for_the_transfer_is_heard_again(db
 
     at_commit(db)
     assert story(db) == [(700, "completed", None), (300, "reversal_pending", None)]
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_what_was_reversed_elsewhere_is_not_taken_again_for_the_refund_it_was_of(db: Database, is_found: bool) -> None:
+    by_events(db)
+    paid = record_transfer(db, p_amount=90, p_source_charge="ch_1", p_charge_amount=100)
+    by_hand = foreign(paid, "trr_f", 45)
+    tell(db, "reversed", shown_reversed(paid, 45, by_hand))
+
+    came = refunded(db, "re_1", 50)
+    assert (came["result"], "is looked up" in came["detail"]) == ("kept", True)
+    (looked,) = claim(db)
+    record_one(db, seen(looked, by_hand) if is_found else seen(looked))
+    follow_up(db, looked["id"])
+    assert [each["result"] for each in call(db, "retry_events")] == ["acted"]
+
+    assert asked(db) == ({} if is_found else {"key-1": 45})
+    refunded(db, "re_2", 50)
+    assert asked(db) == {"key-1": 45 if is_found else 90}

@@ -1,4 +1,4 @@
-"""db/functions/act_on_refund.sql, settle_charge.sql, settle_order.sql, shares.sql: refunds that Stripe tells of."""
+"""db/functions/act_on_refund.sql, settle_charge.sql, settle_order.sql, shares.sql, ask.sql: refunds of Stripe's."""
 
 from typing import Any
 

@@ -12,6 +12,7 @@ declare
   v_gone bigint := 0;
   v_sums record;
 begin
+  perform marketplace._require_no_evidence_under_way(p_order_id);
   -- Those that have their request first: each later one asks for what they left.
   foreach v_cause in array v_causes loop
     v_gone := v_gone + v_cause.amount;
@@ -43,7 +44,31 @@ end
 $$;
 
 comment on function marketplace._settle_order(marketplace.charges, text) is
-  'Asks for what is still to be asked of an order''s transfers that the charge paid for. The order and its rows are locked.';
+  'Asks for what is still to be asked of an order''s transfers that the charge paid for. The order and its rows are locked. Raises ST010 while it is looked up what was reversed elsewhere.';
+
+create or replace function marketplace._require_no_evidence_under_way(p_order_id text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id bigint;
+begin
+  -- Found, it is a part of the share that need not be asked for; not found, it has to be.
+  select t.id into v_id
+  from marketplace.seller_transfers as t
+  inner join marketplace.reversal_requests as r on r.reversal_request_id = t.reversal_request_id
+  where t.order_id = p_order_id and t.status = 'reversal_pending' and t.parked_reason is null and r.is_evidence
+  limit 1;
+  if found then
+    perform marketplace._not_yet(format('transfer %s may have been reversed elsewhere, and is looked up', v_id));
+  end if;
+end
+$$;
+
+comment on function marketplace._require_no_evidence_under_way(text) is
+  'Raises ST010 while a row of the order is looked up that may have been reversed elsewhere.';
 
 create or replace function marketplace._counted_causes(p_charge_id text, p_order_id text)
 returns marketplace.counted_cause[]
@@ -88,51 +113,3 @@ $$;
 
 comment on function marketplace._gone_by_app(text, marketplace.counted_cause[]) is
   'What went back of the charge and is for the app to ask, or was asked by it; null if what the app asks does not count.';
-
-create or replace function marketplace._ask_for_less(
-  p_charge marketplace.charges, p_order_id text, p_gone bigint, p_by_app bigint
-)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_request marketplace.reversal_requests;
-  v_ids bigint[];
-  v_done bigint[] := array[]::bigint[];
-begin
-  for v_round in 1..100 loop
-    v_ids := null;
-    select marketplace._families_of_key(s.root_id) into v_ids
-    from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_by_app) as s
-    where s.over > 0 and s.root_id <> all (v_done)
-    order by s.root_id limit 1;
-    exit when not found;
-    select r.* into v_request
-    from marketplace.reversal_request_lines as l
-    inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
-    where l.transfer_id = any (v_ids) and r.asked_by = 'events' and r.withdrawn_at is null
-      -- A quantum too much is no reason to send money back and forth: with a reversal sent, the next refund makes it up.
-      and not exists (
-        select from marketplace.seller_transfers as t
-        where t.reversal_request_id = r.reversal_request_id and t.order_id = p_order_id and (
-          t.status = 'reversed'
-          or (t.status = 'reversal_pending' and (
-            t.lease_token is not null or t.call_last_sent_at is not null or t.call_unknown))
-          or (t.status = 'permanently_failed' and t.completed_at is not null)))
-    order by r.requested_at desc, r.reversal_request_id desc
-    limit 1;
-    if not found then
-      v_done := v_done || v_ids[1];
-      continue;
-    end if;
-    perform marketplace._withdraw_request(
-      v_request.reversal_request_id, 'asked again for less: another refund of the charge failed');
-    perform marketplace._ask(v_request.asked_for, v_request.reason, p_order_id, v_request.reversal_request_id,
-      p_charge, p_gone, p_by_app);
-  end loop;
-end
-$$;
-
-comment on function marketplace._ask_for_less(marketplace.charges, text, bigint, bigint) is
-  'Withdraws requests by events of which nothing was sent yet, and asks anew, where they come to more than the share of what stands.';

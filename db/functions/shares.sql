@@ -1,4 +1,4 @@
--- How much of each transfer is to be asked, and asking for it.
+-- How much of each transfer is to be asked.
 
 create or replace function marketplace._share(
   p_original bigint, p_quantum smallint, p_gone bigint, p_charge_amount bigint
@@ -35,6 +35,7 @@ declare
   v_asked bigint;
   v_by_events bigint;
   v_spared bigint;
+  v_elsewhere bigint;
   v_of_app bigint;
   v_of_all bigint;
 begin
@@ -63,6 +64,13 @@ begin
       where l.transfer_id = any (v_ids)
     ) as a
     where a.asked_by is not null;
+    -- What somebody took back at Stripe without asking here is the seller's no more.
+    select coalesce(sum(t.amount), 0) into v_elsewhere
+    from marketplace.seller_transfers as t
+    inner join marketplace.reversal_requests as r on r.reversal_request_id = t.reversal_request_id
+    where (t.id = any (v_ids) or t.root_id = any (v_ids)) and r.is_evidence
+      and t.status in ('reversal_pending', 'reversed') and not marketplace._is_followed(t.id);
+    v_asked := v_asked + v_elsewhere;
 
     v_of_app := marketplace._share(
       v_transfer.original_amount, v_transfer.quantum, coalesce(p_by_app, 0), p_charge.amount);
@@ -86,72 +94,3 @@ $$;
 
 comment on function marketplace._shares_of_charge(marketplace.charges, text, bigint, bigint) is
   'Of each transfer of the order that the charge paid for: what events have still to ask now that p_gone of the charge went back, and what they have asked too much. p_by_app: what went back beside that and is for the app to ask; null if what it asks does not count.';
-
-create or replace function marketplace._ask(
-  p_cause_id text, p_reason text, p_order_id text, p_replaces text,
-  p_charge marketplace.charges, p_gone bigint, p_by_app bigint
-)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_count integer;
-  v_request_id text;
-  v_share record;
-  v_before text;
-begin
-  select count(*) into v_count from marketplace._requests_for(p_cause_id);
-  v_request_id := p_cause_id || case when v_count > 0 then '+' || v_count + 1 else '' end;
-  insert into marketplace.reversal_requests (
-    reversal_request_id, order_id, reason, is_whole, asked_by, asked_for, replaces
-  ) values (v_request_id, p_order_id, p_reason, false, 'events', p_cause_id, p_replaces);
-  v_before := marketplace._add_reason(format('%s %s requested by Stripe''s event', p_reason, v_request_id));
-  for v_share in
-    select * from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_by_app) as s where s.missing > 0
-  loop
-    perform marketplace._take_share(v_share.root_id, v_request_id, v_share.missing);
-  end loop;
-  perform marketplace._give_reason(v_before);
-  perform pg_notify('seller_transfers_due', '');
-end
-$$;
-
-comment on function marketplace._ask(text, text, text, text, marketplace.charges, bigint, bigint) is
-  'A request by events for what is still to be asked of an order''s transfers, also if that is nothing: it stands for the refund or dispute.';
-
-create or replace function marketplace._take_share(p_root_id bigint, p_request_id text, p_asked bigint)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_part record;
-begin
-  -- First what there is, of each; then what is in flight, for it may be paid yet. What cannot be taken of any is kept for
-  -- the one with the most in flight, or else for the transfer itself.
-  for v_part in
-    select
-      p.id,
-      greatest(0, least(p.free, p_asked - p.free_before))
-      + greatest(0, least(p.awaited, p_asked - p.all_free - p.awaited_before))
-      + case when p.is_last then greatest(0, p_asked - p.all_free - p.all_awaited) else 0 end as asked
-    from (
-      select
-        i.*,
-        sum(i.free) over () as all_free, sum(i.free) over w - i.free as free_before,
-        sum(i.awaited) over () as all_awaited, sum(i.awaited) over w - i.awaited as awaited_before
-      from marketplace._parts_of_key(p_root_id) as i
-      window w as (order by i.is_last, i.id)
-    ) as p
-    order by p.is_last, p.id
-  loop
-    if v_part.asked > 0 then
-      perform marketplace._take_back_family(v_part.id, p_request_id, v_part.asked::bigint);
-    end if;
-  end loop;
-end
-$$;
-
-comment on function marketplace._take_share(bigint, text, bigint) is
-  'Asks for an amount of a transfer, or of what was given back of it; what is not there to be taken is unmet.';
