@@ -160,6 +160,13 @@ class World:
         register(self.db, WORKER)
         found = call(self.db, KINDS[kind], p_worker=WORKER, p_limit=limit, p_lease=lease)
         assert len(found) <= limit
+        taken = [each["stripe_transfer_id"] for each in found if each["stripe_transfer_id"]]
+        taken += [
+            held.leased["stripe_transfer_id"]
+            for held in self.held
+            if not held.times_told and held.ends_at > self.now() and held.leased["stripe_transfer_id"]
+        ]
+        assert len(taken) == len(set(taken)), "two live leases on one transfer"
         claimed = [Held(each, ends_at) for each in found]
         self.held += claimed
         return claimed
