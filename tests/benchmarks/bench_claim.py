@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.benchmarks.setting import fresh_database, run_benchmarks, say
 from tests.support.databases import Database, value
-from tests.support.transfers import refunded_transfers
+from tests.support.transfers import refunded_transfers, register
 
 TERMINAL = 1_000_000
 NOT_YET_DUE = 500_000
@@ -57,6 +57,7 @@ def _compare(what: str, alone: Cost, beside: Cost) -> None:
 
 def _cost(db: Database, rows_expected: int) -> Cost:
     """The medians of several claims, each undone."""
+    register(db, "bench")
     db.execute("vacuum analyze marketplace.seller_transfers")
     costs = [_cost_once(db, rows_expected) for _ in range(REPEATS)]
     return Cost(
