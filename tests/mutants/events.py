@@ -17,7 +17,6 @@ _RETRY = "db/functions/retry_events.sql"
 _WEBHOOK = "runner/webhook.py"
 _SIGNATURE = "runner/signature.py"
 _CATCH_UP = "runner/catch_up.py"
-_ASKED_BEFORE = "v_target - case when p_counts_all then v_asked else v_asked_by_events end"
 
 MUTANTS = (
     mutant(
@@ -57,21 +56,24 @@ MUTANTS = (
         "asked-twice-for-one-refund",
         "Two events of one refund ask the seller for its share twice.",
         "test_refund_events.py test_event_orders.py",
-        (_ORDER, "c.decided_by = 'events' and coalesce(q.is_elsewhere, true)\n", "c.decided_by = 'events'\n"),
-        (_SHARES, _ASKED_BEFORE, "v_target"),
+        (
+            _ORDER,
+            "select (c.cause_id, c.reason, c.amount, q.is_to_ask)",
+            "select (c.cause_id, c.reason, c.amount, true)",
+        ),
+        (_SHARES, "v_of_all - v_by_events - v_spared\n", "v_of_all - v_spared\n"),
     ),
     mutant(
         "what-the-app-took-asked-again",
         "The app has taken back the share of a refund, and events take it once more.",
         _REFUNDS,
-        (_SHARES, _ASKED_BEFORE, "v_target - v_asked_by_events"),
+        (_SHARES, "else greatest(v_of_app, v_asked - v_by_events - v_spared) end,", "else 0 end,"),
     ),
     mutant(
         "events-ask-although-the-app-does",
         "With refunds_by app the seller is asked by both: by the app as it knows, by events for all.",
         _REFUNDS,
-        (_ORDER, "c.decided_by = 'events' and coalesce", "coalesce"),
-        (_ORDER, "where c.counts_all or c.reason = 'dispute'", "where true"),
+        (_ORDER, "where not c.is_of_app\n", "where true\n"),
         (_ACT, "elsif v_refund.decided_by = 'app' then", "elsif false then"),
     ),
     mutant(
