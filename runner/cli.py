@@ -47,7 +47,7 @@ Result = TypeVar("Result")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version(_APPLICATION), prog_name=_APPLICATION)
 def main() -> None:
-    """Takes sellers' money back at Stripe when a buyer is refunded: exactly once, with PostgreSQL in charge.
+    """Pays sellers at Stripe, and takes it back when a buyer is refunded: each exactly once, with PostgreSQL in charge.
 
     Settings come from the environment: DATABASE_URL, STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET and SELLER_TRANSFERS_…; the
     README lists them.
