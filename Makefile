@@ -62,6 +62,17 @@ test: setup ## Run the tests (ARGS='-k lease -x')
 chaos: setup ## Break everything at random and compare the books (SEEDS=1..20 ROWS=60)
 	@$(PY) -m tests.chaos --seeds $(SEEDS) --rows $(ROWS) $(ARGS)
 
+# The searches whose worlds are too large for every `make test`, and each rollback compared alone.
+LONG = $(PY) -m pytest -n $(WORKERS) --hypothesis-profile=long
+
+.PHONY: model
+model: setup ## Search the whole model, and compare the schema around every migration
+	@$(LONG) tests/test_exhaustive_model.py tests/test_exhaustive_sends.py tests/test_migrations.py $(ARGS)
+
+.PHONY: sweep
+sweep: setup ## Kill runners at every point of a call with every answer of Stripe's
+	@$(LONG) tests/test_crash_points.py $(ARGS)
+
 .PHONY: check
 check: setup ## Lint and type-check Python, SQL, migrations and PL/pgSQL
 	@echo 'ruff' && $(PY) -m ruff check --quiet && $(PY) -m ruff format --check --quiet

@@ -4,6 +4,9 @@ A point is reached with every kind of answer at once: simulator holds, held answ
 runner there, or one for each kind of work, and a SIGKILL ends it. Then orders are refunded, and another runner does the
 rest. What came of it is read from Stripe's ledger and the rows; tests/support/every_answer.py and every_send.py have
 the tables of what must.
+
+Each point has a third of the answers here, and each answer is met at two points and in each of its kinds and stories.
+`make sweep` has every answer at every point.
 """
 
 from collections.abc import Iterator
@@ -21,8 +24,10 @@ from tests.support.crash_points import POINTS, REVERSALS, SENDS, Side, refunded
 from tests.support.cutting_proxy import cutting_proxy
 from tests.support.databases import Database, ServerAddress, open_database, value
 from tests.support.every_answer import (
+    ALL,
     AMOUNTS,
     Asked,
+    Share,
     add_answers,
     ask,
     deviations,
@@ -38,6 +43,7 @@ from tests.support.every_send import (
     hold_sends,
     refund_sends,
 )
+from tests.support.long_runs import IS_LONG
 from tests.support.orders import open_rows, pay_sellers, refund
 from tests.support.runners import StartRunner, runners, wait_until, wait_until_listening
 
@@ -84,8 +90,9 @@ def scenes(
     """A scene for each point, with the runners that are to die under way."""
     with ExitStack() as stack:
         made = []
-        for point, when, runs in POINTS:
+        for number, (point, when, runs) in enumerate(POINTS):
             name = point.__name__
+            share = ALL if IS_LONG else Share(number, of=3)
             dbname = f"crash_{name}"
             stack.enter_context(
                 DatabaseJanitor(
@@ -99,8 +106,8 @@ def scenes(
             dsn = address.dsn(dbname)
             db = stack.enter_context(closing(open_database(dsn)))
             shorten_delays(db)
-            asked = pay_for_every_answer(db, stripe, list(AMOUNTS), name)
-            sends = every_send(name)
+            asked = pay_for_every_answer(db, stripe, list(AMOUNTS), name, share)
+            sends = every_send(name, share)
             if when is not None:
                 hold_sends(stripe, sends, name, when)
             add_answers(stripe, asked, None if when is None else {"name": name, "when": when})

@@ -11,6 +11,7 @@ import pytest
 from runner.migrate import migrate
 from runner.schema import db_folder, own_release
 from tests.support.databases import Database, open_database, row, rows, value
+from tests.support.long_runs import IS_LONG
 from tests.support.raw_transfers import STATUSES, add_transfer, insert_transfer, outcome, run, update_transfer
 from tests.support.transfers import contents, create_transfer, record_transfer, request_parts, request_reversal
 from tests.support.yoyo import open_yoyo, schema_and_rows_of, schema_of, yoyo_uri
@@ -21,6 +22,12 @@ PENDING_CHECK = "chk_reversal_pending_has_next_retry_at"
 
 def forward_files() -> list[Path]:
     return sorted(p for p in (db_folder() / "migrations").glob("*.sql") if not p.name.endswith(".rollback.sql"))
+
+
+def is_looked_at(migration_id: str) -> bool:
+    """Whether there is a dump at this one. It costs most here: older ones share one by threes, but for long runs."""
+    number = int(migration_id[:4])
+    return IS_LONG or number % 3 == 2 or number > len(forward_files()) - 6
 
 
 def but_for_comments(dump: list[str]) -> list[str]:
@@ -100,7 +107,8 @@ def test_migrations_applied_again_to_a_database_in_use_change_nothing(db: Databa
                 continue
             yoyo.apply_again(migration)
             # What a later migration says better of a table or column, that one says again when its turn comes.
-            assert but_for_comments(schema_and_rows_of(dsn)) == but_for_comments(before), migration.id
+            if is_looked_at(migration.id):
+                assert but_for_comments(schema_and_rows_of(dsn)) == but_for_comments(before), migration.id
     assert schema_and_rows_of(dsn) == before
 
 
@@ -119,11 +127,13 @@ def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
     with open_yoyo(empty_dsn) as yoyo:
         found = {}
         for migration in yoyo.backend.to_apply(yoyo.migrations):
-            found[migration.id] = schema_of(empty_dsn)
+            if is_looked_at(migration.id):
+                found[migration.id] = schema_of(empty_dsn)
             yoyo.backend.apply_one(migration)
         for migration in yoyo.backend.to_rollback(yoyo.migrations):
             yoyo.backend.rollback_one(migration)
-            if not migration.id.startswith(("0016", "0022", "0030")):  # validated: there is nothing to undo
+            # Those validated something: there is nothing to undo.
+            if migration.id in found and not migration.id.startswith(("0016", "0022", "0030")):
                 assert schema_of(empty_dsn) == found[migration.id], migration.id
 
 

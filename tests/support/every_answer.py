@@ -85,9 +85,31 @@ class Asked:
         return TRANSFER_AMOUNT if self.amount is None else self.amount
 
 
-def pay_for_every_answer(db: Database, stripe: SimulatorClient, kinds: Sequence[str], prefix: str) -> list[Asked]:
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Every so manieth combination: as many of them as `of` have all combinations between them."""
+
+    number: int = 0
+    of: int = 1
+
+    def has(self, *places: int) -> bool:
+        """Whether the combination of what stands at these places of its lists is in it."""
+        return (self.number + sum(places)) % self.of == 0
+
+
+ALL = Share()
+
+
+def pay_for_every_answer(
+    db: Database, stripe: SimulatorClient, kinds: Sequence[str], prefix: str, share: Share = ALL
+) -> list[Asked]:
     """Make and record a transfer for each answer and kind of amount; gives what can then be asked for."""
-    named = {f"{prefix}{answer}{kind}": (answer, kind) for answer in ANSWERS for kind in kinds}
+    named = {
+        f"{prefix}{answer}{kind}": (answer, kind)
+        for a, answer in enumerate(ANSWERS)
+        for k, kind in enumerate(kinds)
+        if share.has(a, k)
+    }
     known = [name for name, (answer, _) in named.items() if answer != _GHOST]
     ghosts = [name for name in named if name not in known]
     transfers = dict(zip(known, pay_sellers(db, stripe, *known, amount=TRANSFER_AMOUNT), strict=True))
