@@ -1,4 +1,4 @@
-"""The chaos run: two short seeds of it, the plan it draws, and an oracle that sees what is wrong.
+"""The chaos run: a short seed of it, the plan it draws, and an oracle that sees what is wrong.
 
 `make chaos` runs long ones.
 """
@@ -43,8 +43,8 @@ WITH_THE_SELLER = "paid for a refunded order, and still with the seller"
 ASK = Ask(0, 0, "order-1", "re_1", "refund")
 
 
-def test_short_seeds_end_with_the_books_in_order() -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--seeds", "2..3", "--rows", "8", "--jobs", "2"]
+def test_a_short_seed_ends_with_the_books_in_order() -> None:
+    command = [sys.executable, "-m", "tests.chaos", "--seeds", "3", "--rows", "8"]
     done = subprocess.run(
         owned_command(command, death_signal=signal.SIGTERM),
         stdin=subprocess.DEVNULL,
@@ -55,7 +55,7 @@ def test_short_seeds_end_with_the_books_in_order() -> None:
         cwd=REPOSITORY,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "2 seeds, none failed"
+    assert done.stdout.splitlines()[-1].endswith(": ok")
 
 
 @pytest.mark.parametrize("rows", [8, 60])

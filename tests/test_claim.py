@@ -106,10 +106,10 @@ PLANNER_SETTINGS: list[dict[str, str]] = [
 
 
 @pytest.mark.parametrize("settings", PLANNER_SETTINGS, ids=lambda settings: " ".join(settings) or "as shipped")
-def test_eight_sessions_at_once_get_400_distinct_rows_and_never_more_than_asked_for(
+def test_eight_sessions_at_once_get_200_distinct_rows_and_never_more_than_asked_for(
     db: Database, connect: Connect, settings: dict[str, str]
 ) -> None:
-    due = refunded_transfers(db, 400)
+    due = refunded_transfers(db, 200)
     db.execute("analyze marketplace.seller_transfers")
     sessions = [impatient(connect, **settings) for _ in range(8)]
 

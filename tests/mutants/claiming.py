@@ -36,7 +36,7 @@ MUTANTS = (
     mutant(
         "in-subquery-claim",
         "The claim leases more rows than there are slots: calls start late, after their leases.",
-        "test_claim.py::test_eight_sessions_at_once_get_400_distinct_rows_and_never_more_than_asked_for",
+        "test_claim.py::test_eight_sessions_at_once_get_200_distinct_rows_and_never_more_than_asked_for",
         (
             _CLAIM,
             "where t.id = any (v_ids) and t.status <> 'permanently_failed' and t.parked_reason is null",
