@@ -15,10 +15,11 @@ import pytest
 from runner.sandbox.owned_process import owned_command
 from runner.sandbox.simulator import LedgerEntry
 from tests.chaos.app import Book
-from tests.chaos.calls import Ask, Payout
+from tests.chaos.calls import Ask, Bill, Cause, Payout
 from tests.chaos.oracle import judge
 from tests.chaos.plan import make_plan
 from tests.support.databases import Database, row
+from tests.support.events import by_events, charge, event, ingest, refund
 from tests.support.look_ups import foreign, seen
 from tests.support.runners import REPOSITORY
 from tests.support.transfers import (
@@ -33,13 +34,15 @@ from tests.support.transfers import (
     sent,
     success,
 )
+from tests.support.withdrawals import withdraw
 
 SECONDS = 100
 PAYOUT = Payout("key-1", "order-1", "seller-1", "acct_1", 1000, "usd")
 SENT = replace(PAYOUT, kind="sent")
 # What follows from most of what can be wrong.
 BOOKS = "an account whose books differ"
-WITH_THE_SELLER = "paid for a refunded order, and still with the seller"
+MORE = "more with a seller than is his"
+LESS = "less with a seller than is his"
 ASK = Ask(0, 0, "order-1", "re_1", "refund")
 
 
@@ -121,7 +124,12 @@ def sent_by_us(db: Database, **facts: Any) -> LedgerEntry:
 def rules_broken(db: Database, happened: Sequence[LedgerEntry], asked: Ask | None, payout: Payout) -> set[str]:
     """The rules that the oracle finds broken, after this happened at Stripe."""
     book = Book(recorded={payout.key: payout}, asked={} if asked is None else {asked.request: asked})
-    return {found.rule for found in judge(db, happened, book)}
+    return found(db, happened, book)
+
+
+def found(db: Database, happened: Sequence[LedgerEntry], book: Book) -> set[str]:
+    """Those broken by what the app was told."""
+    return {finding.rule for finding in judge(db, happened, book)}
 
 
 def broken(db: Database, *happened: LedgerEntry, asked: Ask | None = ASK, payout: Payout = PAYOUT) -> set[str]:
@@ -148,16 +156,17 @@ def test_the_oracle_sees_a_second_reversal(db: Database) -> None:
         "one obligation, two live reversals",
         "a reversal of ours that no row has",
         BOOKS,
+        LESS,
     }
 
 
 def test_the_oracle_sees_that_evidence_is_not_in_the_ledger(db: Database) -> None:
     reversed_transfer(db)
     rule = "reversed by a reversal that the ledger does not have so"
-    assert broken(db) == {rule, BOOKS, WITH_THE_SELLER}
-    assert broken(db, ours(db, amount=999)) == {rule, BOOKS, WITH_THE_SELLER}
+    assert broken(db) == {rule, BOOKS, MORE}
+    assert broken(db, ours(db, amount=999)) == {rule, BOOKS, MORE}
     assert broken(db, ours(db, status="pending")) == {rule}
-    assert broken(db, ours(db), ours(db, status="failed")) == {rule, BOOKS, WITH_THE_SELLER}
+    assert broken(db, ours(db), ours(db, status="failed")) == {rule, BOOKS, MORE}
     assert rule in broken(db, ours(db, metadata={}))
 
 
@@ -166,13 +175,14 @@ def test_the_oracle_sees_money_that_moved_without_being_asked_for(db: Database) 
     assert broken(db, ours(db), asked=None) == {
         "more taken back than the app asked for",
         "touched without being asked for",
+        LESS,
     }
 
 
 def test_the_oracle_sees_a_row_that_is_not_done_though_its_money_moved(db: Database) -> None:
     record_transfer(db)
     request_reversal(db)
-    assert broken(db) == {"not done", WITH_THE_SELLER}
+    assert broken(db) == {"not done", MORE}
     assert broken(db, ours(db)) == {"not done", "a reversal of ours that no row has", BOOKS}
 
 
@@ -216,6 +226,7 @@ def test_the_oracle_misses_what_the_app_was_told(db: Database) -> None:
         "more taken back than the app asked for",
         "more taken back of an order than the app asked for",
         "a part asked for that is not in the request's lines",
+        LESS,
     }
 
 
@@ -223,17 +234,18 @@ def test_the_oracle_sees_a_second_transfer_for_one(db: Database) -> None:
     record(db, sent(claimed_send(db), "tr_1"))
     assert broken_sends(db, sent_by_us(db)) == set()
     assert broken_sends(db, sent_by_us(db), sent_by_us(db, transfer="tr_2")) == {
-        "one transfer, sent twice",
+        "one obligation, two transfers",
         "a transfer of ours that no row has",
         BOOKS,
+        MORE,
     }
 
 
 def test_the_oracle_sees_that_a_row_is_not_paid_as_it_says(db: Database) -> None:
     record(db, sent(claimed_send(db), "tr_1"))
     rule = "sent as the ledger does not have it"
-    assert broken_sends(db) == {rule, "a recorded transfer that is not there", BOOKS}
-    assert broken_sends(db, sent_by_us(db, amount=999)) == {rule, BOOKS}
+    assert broken_sends(db) == {rule, "a recorded transfer that is not there", BOOKS, LESS}
+    assert broken_sends(db, sent_by_us(db, amount=999)) == {rule, BOOKS, LESS}
     assert broken_sends(db, sent_by_us(db, charge="ch_1")) == {rule}
     assert broken_sends(db, payment()) == {rule}
     assert broken_sends(db, sent_by_us(db, destination="acct_2")) == {rule, BOOKS}
@@ -243,11 +255,11 @@ def test_the_oracle_sees_money_that_was_sent_for_a_row_that_says_it_was_not(db: 
     create_transfer(db)
     request_reversal(db)
     assert broken_sends(db, asked=ASK) == set()
-    assert broken_sends(db) == {"unpaid for a refund that nobody asked for"}
+    assert broken_sends(db) == {"unpaid for a refund that nobody asked for", LESS}
     assert broken_sends(db, sent_by_us(db), asked=ASK) == {
         "a transfer of ours that no row has",
         BOOKS,
-        WITH_THE_SELLER,
+        MORE,
     }
 
 
@@ -256,7 +268,7 @@ def test_the_oracle_sees_a_seller_paid_for_a_refunded_order(db: Database) -> Non
     assert broken_sends(db, sent_by_us(db), asked=ASK) == {
         "a request that is not there",
         "asked for as a whole and left where it is",
-        WITH_THE_SELLER,
+        MORE,
     }
 
 
@@ -277,4 +289,58 @@ def test_the_oracle_sees_more_taken_than_an_amount_of_the_whole_order(db: Databa
         "more taken back than the app asked for",
         "more taken back of an order than the app asked for",
         "an amount asked for that is not in the request's lines",
+    }
+
+
+def test_the_oracle_sees_a_withdrawn_request_that_still_stands(db: Database) -> None:
+    reversed_transfer(db)
+    book = Book(recorded={"key-1": PAYOUT}, asked={"re_1": ASK}, withdrawn={"re_1"})
+    assert found(db, [payment(), ours(db)], book) == {"withdrawn, and the request does not say so", LESS}
+    withdraw(db)
+    assert found(db, [payment(), ours(db)], book) == {"not done", LESS}
+
+
+def test_the_oracle_sees_a_seller_who_is_paid_again_twice(db: Database) -> None:
+    reversed_transfer(db)
+    withdraw(db)
+    (leased,) = claim_sends(db)
+    record(db, sent(leased, "tr_2"))
+    book = Book(recorded={"key-1": PAYOUT}, asked={"re_1": ASK}, withdrawn={"re_1"})
+    once, again = (payment(transfer=each, metadata=leased["metadata"]) for each in ("tr_2", "tr_3"))
+    assert found(db, [payment(), ours(db), once], book) == set()
+    assert found(db, [payment(), ours(db), once, again], book) == {
+        "one obligation, two transfers",
+        "a transfer of ours that no row has",
+        BOOKS,
+        MORE,
+    }
+    assert found(db, [payment(), ours(db), once], replace(book, withdrawn=set())) == {
+        "withdrawn, and the request does not say so",
+        "asked for as a whole and left where it is",
+        MORE,
+    }
+
+
+def test_the_oracle_sees_a_share_that_was_not_taken(db: Database) -> None:
+    by_events(db)
+    record_transfer(db, p_source_charge="ch_1")
+    book = Book(recorded={"key-1": PAYOUT}, bills={"order-1": Bill("order-1", 2000, "usd", None)})
+    assert found(db, [payment()], book) == set()
+    book.causes["re_1"] = Cause("order-1", 1000, stands=True)
+    knows_otherwise = "a refund or dispute that the database knows otherwise"
+    assert found(db, [payment()], book) == {knows_otherwise, MORE}
+    ingest(db, event("refund.created", refund("re_1", 1000)))
+    assert found(db, [payment()], book) == {"an event that is kept", MORE}
+    ingest(db, event("charge.succeeded", charge("ch_1", 2000)))
+    assert found(db, [payment()], book) == {"not done", MORE}
+    (looked,) = claim(db)
+    record(db, seen(looked))
+    (leased,) = claim(db)
+    record(db, success(leased, "trr_1"))
+    assert found(db, [payment(), ours(db, amount=500)], book) == set()
+    book.causes["re_1"].stands = False
+    assert found(db, [payment(), ours(db, amount=500)], book) == {
+        knows_otherwise,
+        "withdrawn, and the request does not say so",
+        LESS,
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.types.json import Jsonb
 
-from tests.chaos.calls import LANES, Ask, Call, Payout, Record
+from tests.chaos.calls import LANES, Ask, Bill, Call, Cause, Explain, Payout, Record, Withdraw
 from tests.chaos.plan import Plan
 from tests.support.databases import Database, open_database
 
@@ -24,28 +24,36 @@ _MORE_THAN_IS_LEFT = "ST005"
 
 @dataclass(slots=True)
 class Book:
-    """What the database has said to the app: recorded, asked for, refused; `trouble` is what it must never say."""
+    """What the database has said to the app: recorded, asked for, refused; `trouble` is what it must never say.
+
+    Beside it what buyers have paid, by order, and what they got back, by Stripe's id.
+    """
 
     recorded: dict[str, Payout] = field(default_factory=dict)
     asked: dict[str, Ask] = field(default_factory=dict)
     refused: dict[str, Ask] = field(default_factory=dict)
+    withdrawn: set[str] = field(default_factory=set)
+    bills: dict[str, Bill] = field(default_factory=dict)
+    causes: dict[str, Cause] = field(default_factory=dict)
     trouble: list[str] = field(default_factory=list)
 
 
 class App:
     """Makes the calls of a plan, each lane in a thread of its own, over a line that breaks.
 
-    `stripe_ids`: Stripe's transfer by the payout's key, or the charge it is to be sent from, for those that have one.
+    `stripe_ids`: Stripe's transfer by the payout's key, for those that have been made; `charges`: the charge by the key
+    of the payout that names it, or by the order.
     """
 
-    def __init__(self, dsn: str, plan: Plan, stripe_ids: dict[str, str]) -> None:
+    def __init__(self, dsn: str, plan: Plan, stripe_ids: dict[str, str], charges: dict[str, str]) -> None:
         self._dsn = dsn
         self._plan = plan
         self._stripe_ids = stripe_ids
+        self._charges = charges
         self._begun = time.monotonic()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(lane,), daemon=True) for lane in range(LANES)]
-        self.book = Book()
+        self.book = Book(bills={bill.order: bill for bill in plan.bills})
 
     def start(self) -> None:
         """Begin; the times of the plan count from here."""
@@ -93,18 +101,21 @@ class App:
 
     def _insist(self, line: "_Line", call: Call) -> None:
         while not self._stopping.is_set():
+            was_accepted = isinstance(call, Ask) and call.request in self.book.asked
             try:
                 line.do(lambda db: self._make(db, call))
             except psycopg.Error as error:
                 if isinstance(call, Ask) and error.sqlstate == _MORE_THAN_IS_LEFT:
-                    self._note(call, refused=True)
+                    self.book.refused[call.request] = call
+                    if was_accepted:
+                        self.book.trouble.append(f"{call.request} was accepted once and refused later")
                     return
                 if not _may_pass(error):
                     self.book.trouble.append(f"{call}: {error.sqlstate} {error}")
                     return
                 self._stopping.wait(_RETRY_SECONDS)
             else:
-                self._note(call, refused=False)
+                self._note(call)
                 return
 
     def _make(self, db: Database, call: Call) -> None:
@@ -112,16 +123,31 @@ class App:
             case Ask():
                 _ask(db, call)
             case Record():
-                _record(db, call.payout, self._stripe_ids.get(call.payout.key))
+                _record(db, call.payout, self._stripe_ids.get(call.payout.key), self._charge_of(call.payout))
+            case Withdraw():
+                query = (
+                    "select id from marketplace.withdraw_reversal_request(p_reversal_request_id => %s, p_reason => %s)"
+                )
+                db.execute(query, [call.request, "the refund failed"])
+            case Explain():
+                query = "select charge_id from marketplace.note_charge(p_charge_id => %s, p_order_id => %s)"
+                db.execute(query, [self._charges[call.order], call.order])
 
-    def _note(self, call: Call, *, refused: bool) -> None:
-        if isinstance(call, Record):
-            self.book.recorded[call.payout.key] = call.payout
-            return
-        here, there = (self.book.refused, self.book.asked) if refused else (self.book.asked, self.book.refused)
-        here[call.request] = call
-        if call.request in there:
-            self.book.trouble.append(f"{call.request} was accepted once and refused another time")
+    def _charge_of(self, payout: Payout) -> tuple[str | None, int | None]:
+        """The charge, if the payout names it, and its amount, if the app says that: else Stripe's events do."""
+        charge = self._charges.get(payout.key)
+        bill = self.book.bills.get(payout.order)
+        return charge, bill.amount if charge and bill and payout.charge == "with group" else None
+
+    def _note(self, call: Call) -> None:
+        match call:
+            case Record():
+                self.book.recorded[call.payout.key] = call.payout
+            case Ask():
+                # What was refused before may be there since another request was withdrawn.
+                self.book.asked[call.request] = call
+            case Withdraw():
+                self.book.withdrawn.add(call.request)
 
 
 class _Line:
@@ -156,7 +182,7 @@ def _may_pass(error: psycopg.Error) -> bool:
     return error.sqlstate[:2] in _PASSING
 
 
-def _record(db: Database, payout: Payout, stripe_id: str | None) -> None:
+def _record(db: Database, payout: Payout, stripe_id: str | None, charge: tuple[str | None, int | None]) -> None:
     who = {
         "key": payout.key,
         "order": payout.order,
@@ -164,16 +190,19 @@ def _record(db: Database, payout: Payout, stripe_id: str | None) -> None:
         "account": payout.account,
         "amount": payout.amount,
         "currency": payout.currency,
+        "stripe": stripe_id,
+        "charge": charge[0],
+        "charge_amount": charge[1],
     }
     arguments = """
       p_transfer_key => %(key)s, p_order_id => %(order)s, p_seller_id => %(seller)s,
-      p_destination_account => %(account)s, p_amount => %(amount)s, p_currency => %(currency)s"""
+      p_destination_account => %(account)s, p_amount => %(amount)s, p_currency => %(currency)s,
+      p_source_charge => %(charge)s, p_charge_amount => %(charge_amount)s"""
     if payout.kind == "sent":
-        query = f"select id from marketplace.create_transfer({arguments}, p_source_charge => %(stripe)s)"
-        db.execute(query.encode(), {**who, "stripe": stripe_id})
+        db.execute(f"select id from marketplace.create_transfer({arguments})".encode(), who)
     else:
         query = f"select id from marketplace.record_completed_transfer({arguments}, p_stripe_transfer_id => %(stripe)s)"
-        db.execute(query.encode(), {**who, "stripe": stripe_id})
+        db.execute(query.encode(), who)
 
 
 def _ask(db: Database, ask: Ask) -> None:

@@ -12,6 +12,12 @@ Charge = Literal["with group", "without group"]
 
 Settled = Literal["succeeded", "failed", "canceled"]
 
+Decider = Literal["app", "events"]
+"""Who asks for the sellers' share of a refund: the app, or Stripe's events. See `refunds_by`."""
+
+Turn = Literal["refund", "succeed", "fail", "dispute", "take", "win", "lose", "return"]
+"""What happens to a refund, or to a dispute and its money."""
+
 LANES = 2  # the app makes its calls from so many threads
 
 
@@ -29,7 +35,7 @@ class Payout:
     is_late: bool = False
     """Recorded, or to be sent, after the order was refunded."""
     charge: Charge | None = None
-    """What it is sent from, if not from the platform's balance."""
+    """What it is sent from, if not from the platform's balance; in seeds with buyers the charge of its order."""
     trouble: Rule | None = None
     """What Stripe does with the first request for it."""
     poor_until: float | None = None
@@ -67,7 +73,26 @@ class Ask:
         return self.allocation is None and self.amount is None
 
 
-Call = Record | Ask
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The app takes a request back for good, perhaps before it makes it."""
+
+    at: float
+    lane: int
+    order: str
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """The app says which order the charge paid for, where Stripe does not."""
+
+    at: float
+    lane: int
+    order: str
+
+
+Call = Record | Ask | Withdraw | Explain
 """What the app does; how, is said in tests.chaos.app."""
 
 
@@ -78,3 +103,35 @@ class Funds:
     at: float
     amount: int
     currency: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What the buyer of an order paid, by one charge."""
+
+    order: str
+    amount: int
+    currency: str
+    group: str | None
+    """The charge's transfer_group: the order, something else, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What becomes of a bill: `name` is the refund or dispute, `amount` how much of the bill (null: what is left)."""
+
+    at: float
+    order: str
+    name: str
+    turn: Turn
+    amount: int | None = None
+    is_pending: bool = False
+
+
+@dataclass(slots=True)
+class Cause:
+    """A refund or dispute at Stripe, `amount` in minor units; `stands`: the platform is without the money."""
+
+    order: str
+    amount: int
+    stands: bool

@@ -9,9 +9,11 @@ from functools import partial
 
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import ControlRefused, LedgerEntry, SimulatorClient
+from tests.chaos.buyers import Buyers
 from tests.chaos.calls import Funds, Payout
 from tests.chaos.crew import Crew
 from tests.chaos.faults import OURS, Fault, Rule
+from tests.chaos.inbox import Inbox
 from tests.chaos.plan import Plan
 from tests.support.cutting_proxy import CuttingProxy
 from tests.support.runners import wait_until
@@ -31,6 +33,8 @@ class Driver:
     simulator: SimulatorClient
     line: CuttingProxy
     crew: Crew
+    buyers: Buyers
+    inbox: Inbox | None
     restarts: int = 0
     actions: dict[int, str] = field(default_factory=dict)
     """What each rule of the simulator's fault script did, also those that are gone."""
@@ -43,7 +47,7 @@ class Driver:
     def play(self) -> None:
         """Let the plan happen, in its time."""
         self._begun = time.monotonic()
-        self._deeds = list(self._planned_deeds())
+        self._deeds = sorted(self._planned_deeds(), key=lambda deed: deed[0])
         faults = list(self.plan.faults)
         while self._elapsed() < self.plan.seconds or faults:
             while faults and faults[0].at <= self._elapsed():
@@ -78,6 +82,8 @@ class Driver:
 
     def _tend(self) -> None:
         self.crew.tend()
+        if self.inbox is not None:
+            self.inbox.tend()
         if self.plan.prunes_keys:
             self.simulator.forget_idempotency_keys(older_than_seconds=self.plan.times.keys_kept)
         self._read_ledger()
@@ -98,6 +104,9 @@ class Driver:
                 self.crew.kill(how["runner"], new_name=how["new_name"])
             case "end_runner":
                 self.crew.end(how["runner"], new_name=how["new_name"])
+            case "kill_webhook":
+                if self.inbox is not None:
+                    self.inbox.end(at_once=how["at_once"])
             case "pause_runner":
                 self.crew.pause(how["runner"], how["seconds"])
             case "cut":
@@ -155,6 +164,7 @@ class Driver:
                 yield payout.elsewhere[0], partial(self._reverse_elsewhere, payout)
         for funds in self.plan.funds:
             yield funds.at, partial(self._fund_platform, funds)
+        yield from self.buyers.deeds(self.plan.happenings)
 
     def _fund(self, payout: Payout) -> bool:
         self.simulator.fund(payout.amount, payout.currency, account=payout.account)

@@ -9,20 +9,20 @@ from tests.support.databases import Database, rows, value
 _FIRST, _LAST = 12, 6  # of a long list, so many are shown
 
 
-def all_about(db: Database, simulator: SimulatorClient, actions: dict[int, str], family: int) -> list[str]:
-    """Give each row of a family, its log and what was tried, and what Stripe was asked and did, line by line.
+def all_about(db: Database, simulator: SimulatorClient, actions: dict[int, str], origin: int) -> list[str]:
+    """Give each row of a transfer that the app named, its log and what was tried, and what Stripe was asked and did.
 
     `actions`: what each rule of the simulator's fault script did.
     """
-    members = rows(db, "select * from chaos.rows where family = %(family)s order by id", family=family)
+    members = rows(db, "select * from chaos.rows where origin = %(origin)s order by id", origin=origin)
     lines = [line for member in members for line in _all_about_row(db, member)]
-    root = next(member for member in members if member["id"] == family)
-    return [*lines, *_at_stripe(simulator, actions, root), ""]
+    root = next(member for member in members if member["id"] == origin)
+    return [*lines, *_told_of(db, root), *_at_stripe(simulator, actions, root), ""]
 
 
-def family_of(db: Database, transfer_id: int) -> int:
-    """Give the row's family: that of the transfer it is, or is a part of."""
-    return int(value(db, "select family from chaos.rows where id = %(id)s", id=transfer_id))
+def origin_of(db: Database, transfer_id: int) -> int:
+    """Give the transfer that the app named and this row is, is a part of or gives back."""
+    return int(value(db, "select origin from chaos.rows where id = %(id)s", id=transfer_id))
 
 
 def _all_about_row(db: Database, transfer: dict[str, Any]) -> list[str]:
@@ -39,6 +39,34 @@ def _all_about_row(db: Database, transfer: dict[str, Any]) -> list[str]:
         *(f"  asked {_told(each)}" for each in asked),
         *(f"  log {_time(each.pop('logged_at'))} {_told(each)}" for each in log),
         *_shortened(tried),
+    ]
+
+
+def _told_of(db: Database, root: dict[str, Any]) -> list[str]:
+    of_order = "where order_id = %(order)s"
+    asked = rows(
+        db, f"select * from marketplace.reversal_requests {of_order} order by requested_at", order=root["order_id"]
+    )
+    causes = rows(db, f"select * from chaos.causes {of_order}", order=root["order_id"])
+    events = rows(
+        db,
+        """
+        select e.event_id, e.type, e.received_at, e.state, e.detail, e.attempts,
+          e.payload #>> '{data,object,status}' as status
+        from marketplace.stripe_events as e
+        where e.object_id = any (array(
+          select c.cause from chaos.causes as c where c.order_id = %(order)s
+          union select t.stripe_transfer_id from chaos.rows as t where t.origin = %(origin)s
+          union select t.source_charge from chaos.rows as t where t.origin = %(origin)s))
+        order by e.received_at
+        """,
+        order=root["order_id"],
+        origin=root["id"],
+    )
+    return [
+        *(f"  request {_told(each)}" for each in asked),
+        *(f"  cause {_told(each)}" for each in causes),
+        *(f"  event {_told(each)}" for each in events),
     ]
 
 

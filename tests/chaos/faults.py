@@ -21,6 +21,8 @@ _STATEMENTS = (
     "claim_due_transfers",
     "record_transfer_outcomes",
     "request_reversal",
+    "withdraw_reversal_request",
+    "ingest_stripe_event",
     "record_completed_transfer",
     "create_transfer",
 )
@@ -68,17 +70,22 @@ def draw_trouble(rng: random.Random, times: Times) -> Rule:
     )
 
 
-def draw_faults(rng: random.Random, times: Times, seconds: float, runners: int, *, small: bool) -> list[Fault]:
+def draw_faults(
+    rng: random.Random, times: Times, seconds: float, runners: int, *, small: bool, by_events: bool
+) -> list[Fault]:
     """Draw what goes wrong in so many seconds: one of each kind at least, in a small seed one of a few kinds."""
     draw = _Faults(rng, times, seconds, runners)
     if small:
         kinds: list[Callable[[float], None]] = [draw.crash, draw.kill, draw.pause, draw.cut, draw.misbehave]
     else:
         kinds = [draw.crash, draw.kill, draw.pause, draw.cut, draw.outage, draw.revocation, draw.storm, draw.misbehave]
+    if by_events:
+        kinds.append(draw.kill_webhook)
     for kind in kinds:
         kind(draw.moment())
     others = [draw.kill, draw.kill, draw.pause, draw.pause, draw.end]
     others += [draw.cut, draw.cut_everything, draw.outage, draw.revocation, draw.storm]
+    others += [draw.kill_webhook] * 3 * by_events
     for _ in range(0 if small else int(1.3 * seconds)):
         rng.choice(others)(draw.moment())
     for _ in range(int(seconds / 5)):
@@ -128,6 +135,10 @@ class _Faults:
     def end(self, at: float) -> None:
         """SIGTERM, as at a deploy."""
         self._add(at, "end_runner", runner=self._slot(), new_name=self._rng.random() < 0.5)
+
+    def kill_webhook(self, at: float) -> None:
+        """Kill -9, or now and then SIGTERM; it is started again."""
+        self._add(at, "kill_webhook", at_once=self._rng.random() < 0.7)
 
     def pause(self, at: float) -> None:
         """SIGSTOP, and SIGCONT when its leases have lapsed."""

@@ -11,6 +11,8 @@ from runner.sandbox.simulator import LedgerEntry
 from tests.chaos.app import Book
 from tests.chaos.rules import RULES as RULES_OF_REVERSALS
 from tests.chaos.send_rules import RULES as RULES_OF_SENDS
+from tests.chaos.wanted import what_is_wanted
+from tests.chaos.withdraw_rules import RULES as RULES_OF_WITHDRAWALS
 from tests.support.databases import Database, rows
 
 
@@ -59,11 +61,39 @@ create table chaos.recorded (
 );
 
 -- Without a key, of all of the order's transfers together; without an amount, all that they have.
-create table chaos.asked (request text not null, order_id text not null, transfer_key text, amount bigint);
+create table chaos.asked (
+  request text not null, order_id text not null, transfer_key text, amount bigint, stands boolean not null
+);
 
--- A row of the family of a transfer: the transfer's own row, or a slice of it.
-create view chaos.rows as
-select t.*, coalesce((to_jsonb(t) ->> 'root_id')::bigint, t.id) as family from marketplace.seller_transfers as t;
+-- A refund or dispute at Stripe, and what was charged; stands: the platform is without the money.
+create table chaos.causes (
+  cause text primary key, order_id text not null, amount bigint not null, charged bigint not null,
+  stands boolean not null
+);
+
+-- What a seller is to have in the end.
+create table chaos.wanted (transfer_key text primary key, least bigint not null, most bigint not null);
+
+-- A row is of a family: that of the transfer's own row, or of the one that gives something of it back. The origin is
+-- the transfer that the app named by the key. A row that another took over from counts in no sum.
+create table chaos.rows as
+with recursive roots as (
+  select t.id as family, t.id as origin, t.transfer_key as key from marketplace.seller_transfers as t
+  where t.root_id is null and t.compensates is null
+  union all
+  select t.id, r.origin, r.key from marketplace.seller_transfers as t
+  inner join marketplace.seller_transfers as b on b.id = t.compensates
+  inner join roots as r on r.family = coalesce(b.root_id, b.id)
+)
+select t.*, r.family, r.origin, r.key,
+  exists (select from marketplace.seller_transfers as s where s.successor_of = t.id) as is_followed
+from marketplace.seller_transfers as t inner join roots as r on r.family = coalesce(t.root_id, t.id);
+
+-- What the rows say of what was and is to be asked; each is of the app, or of a refund or dispute.
+create view chaos.requests as
+select r.reversal_request_id as request, r.order_id, r.is_evidence, r.withdrawn_at is not null as is_withdrawn,
+  coalesce(r.asked_for, r.reversal_request_id) as cause
+from marketplace.reversal_requests as r;
 
 create view chaos.ours as select * from chaos.reversals where is_live and identity is not null;
 """
@@ -77,7 +107,7 @@ def judge(db: Database, entries: Sequence[LedgerEntry], book: Book) -> list[Find
     _write_book(db, book)
     return [
         Finding(rule, found["transfer_id"], found["detail"])
-        for rule, query in (RULES_OF_REVERSALS | RULES_OF_SENDS).items()
+        for rule, query in (RULES_OF_REVERSALS | RULES_OF_SENDS | RULES_OF_WITHDRAWALS).items()
         for found in rows(db, query)
     ]
 
@@ -121,4 +151,14 @@ def _write_book(db: Database, book: Book) -> None:
     for request, ask in book.asked.items():
         parts: tuple[tuple[str | None, int | None], ...] = ask.allocation or ((None, ask.amount),)
         for part, amount in parts:
-            db.execute("insert into chaos.asked values (%s, %s, %s, %s)", [request, ask.order, part, amount])
+            db.execute(
+                "insert into chaos.asked values (%s, %s, %s, %s, %s)",
+                [request, ask.order, part, amount, request not in book.withdrawn],
+            )
+    for its_id, cause in book.causes.items():
+        db.execute(
+            "insert into chaos.causes values (%s, %s, %s, %s, %s)",
+            [its_id, cause.order, cause.amount, book.bills[cause.order].amount, cause.stands],
+        )
+    for wanted in what_is_wanted(db, book):
+        db.execute("insert into chaos.wanted values (%s, %s, %s)", wanted)

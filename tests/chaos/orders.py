@@ -4,7 +4,22 @@ import random
 from dataclasses import replace
 from typing import Any, Literal
 
-from tests.chaos.calls import LANES, Ask, Call, Charge, Funds, Payout, Record, Settled
+from tests.chaos.calls import (
+    LANES,
+    Ask,
+    Bill,
+    Call,
+    Charge,
+    Decider,
+    Explain,
+    Funds,
+    Happening,
+    Payout,
+    Record,
+    Settled,
+    Turn,
+    Withdraw,
+)
 from tests.chaos.faults import draw_trouble
 from tests.chaos.times import Times
 
@@ -24,16 +39,27 @@ _AMOUNTS = {"usd": (50, 25_000, 1), "eur": (50, 25_000, 1), "jpy": (50, 30_000, 
 class Orders:
     """Draws the orders, and what the app does about them."""
 
-    def __init__(self, rng: random.Random, times: Times, rows: int, seconds: float, interruptions: list[float]) -> None:
+    def __init__(
+        self,
+        rng: random.Random,
+        times: Times,
+        rows: int,
+        seconds: float,
+        interruptions: list[float],
+        refunds_by: Decider = "app",
+    ) -> None:
         self._rng = rng
         self._times = times
         self._rows = rows
         self._seconds = seconds
         self._interruptions = interruptions
+        self._refunds_by = refunds_by
         self._sellers = max(3, rows // 3)
         self._requests = 0
         self.payouts: list[Payout] = []
         self.calls: list[Call] = []
+        self.bills: list[Bill] = []
+        self.happenings: list[Happening] = []
 
     def all(self) -> None:
         """Draw them."""
@@ -54,7 +80,12 @@ class Orders:
         for payout in payouts:
             self._call(Record(self._birth(payout, refunded_at), 0, payout), again=0.15)
         self.payouts += payouts
+        if self._refunds_by == "events":
+            self._bill(order, payouts, refunded_at)
         if story == "kept":
+            return
+        if self._refunds_by == "events":
+            self._give_back(order, story, refunded_at)
             return
         if story == "parts":
             self._ask_for_parts(order, payouts, refunded_at)
@@ -77,9 +108,12 @@ class Orders:
         payout = Payout(key, order, seller, f"acct_1{seller}", rng.randrange(smallest, largest, step), currency)
         if story in ("without id", "unknown id"):
             return replace(payout, kind=story)
+        if self._refunds_by == "events" and rng.random() < 0.5:
+            payout = replace(payout, charge=rng.choice(_CHARGES))
         if rng.random() < 0.6:
             trouble = draw_trouble(rng, self._times) if rng.random() < 0.5 else None
-            payout = replace(payout, kind="sent", charge=rng.choice(_CHARGES), trouble=trouble)
+            charge = payout.charge if self._refunds_by == "events" else rng.choice(_CHARGES)
+            payout = replace(payout, kind="sent", charge=charge, trouble=trouble)
         fate = rng.random()
         later = refunded_at + rng.uniform(0.2, self._seconds / 2)
         if fate < 0.10:
@@ -113,24 +147,78 @@ class Orders:
         self._requests += 1
         reason = self._rng.choice(("refund", "refund", "dispute"))
         lane = self._rng.randrange(LANES)
-        self._call(Ask(at, lane, order, f"re_1r{self._requests}", reason, **what), again=0.35)
+        request = f"re_1r{self._requests}"
+        self._call(Ask(at, lane, order, request, reason, **what), again=0.35)
+        if self._rng.random() < 0.4:
+            # Before it, while its calls are under way, or when they are done.
+            after = self._rng.choice((self._rng.uniform(-0.5, 0), self._rng.uniform(0, 0.5), self._while()))
+            self._call(Withdraw(max(0.0, at + after), self._rng.randrange(LANES), order, request), again=0.35)
+
+    def _bill(self, order: str, payouts: list[Payout], refunded_at: float) -> None:
+        """What the buyer paid. That it is of this order Stripe knows, or the transfers name it, or the app says so."""
+        rng, currency = self._rng, payouts[0].currency
+        whole = sum(each.amount for each in payouts)
+        # Stripe refuses transfers that name a charge and are more than it; of more than one try for one, too.
+        named = any(each.charge for each in payouts)
+        amount = 3 * whole if named else whole + rng.randrange(0, whole, _AMOUNTS[currency][2])
+        group = rng.choice((order, order, f"basket {order}", None))
+        self.bills.append(Bill(order, amount, currency, group))
+        if group != order and not all(each.charge for each in payouts):
+            self._call(Explain(rng.uniform(0, refunded_at + 2), rng.randrange(LANES), order), again=0.15)
+
+    def _give_back(self, order: str, story: Story, at: float) -> None:
+        """The buyer gets money back, in whole or in parts, or has the bank take it; often not for good."""
+        rng, bill = self._rng, self.bills[-1]
+        if rng.random() < 0.25:
+            self._dispute(order, at, None if story == "all" else self._part_of(bill.amount, bill.currency))
+            if rng.random() < 0.6:
+                return
+            at += rng.uniform(0, 1)
+        for _ in range(rng.randint(1, 4) if story == "parts" else rng.choice((0, 0, 1))):
+            self._refund(order, at + rng.uniform(0, 3), self._part_of(bill.amount, bill.currency))
+        if story != "parts" or rng.random() < 0.3:
+            self._refund(order, at + rng.uniform(0, 1), None)
+
+    def _refund(self, order: str, at: float, amount: int | None) -> None:
+        rng = self._rng
+        name = self._name("refund")
+        is_pending = rng.random() < 0.3
+        self.happenings.append(Happening(at, order, name, "refund", amount, is_pending))
+        if is_pending:
+            at += rng.uniform(0.05, 1.0)
+            self.happenings.append(Happening(at, order, name, "succeed"))
+        if rng.random() < 0.35:
+            self.happenings.append(Happening(at + self._while(), order, name, "fail"))
+
+    def _dispute(self, order: str, at: float, amount: int | None) -> None:
+        rng = self._rng
+        name = self._name("dispute")
+        turns: tuple[Turn, ...] = ("dispute", "take")
+        turns += rng.choice((("lose",), ("win", "return"), ("return", "win"), ("win",), ("lose", "return"), ()))
+        for turn in turns:
+            self.happenings.append(Happening(at, order, name, turn, amount))
+            at += rng.uniform(0, 0.5) if turn == "dispute" else self._while()
+
+    def _name(self, what: str) -> str:
+        self._requests += 1
+        return f"{what} {self._requests}"
+
+    def _while(self) -> float:
+        """How long something stands: often too short for the sellers' share to be back."""
+        return self._rng.uniform(0, 0.4) if self._rng.random() < 0.5 else self._rng.uniform(0.4, self._seconds / 3)
 
     def funds(self) -> list[Funds]:
         """Draw when the platform has the money for what it is to send: some at once, in the end more than is needed."""
         drawn = []
         for currency in _AMOUNTS:
-            needed = sum(
-                each.amount
-                for each in self.payouts
-                if each.kind == "sent" and each.charge is None and each.currency == currency
-            )
-            if needed:
+            here = [each for each in self.payouts if each.currency == currency]
+            needed = sum(each.amount for each in here if each.kind == "sent" and each.charge is None)
+            if here:
                 at_once = int(needed * self._rng.uniform(0.3, 1.2))
-                # A second transfer for one would not fail for want of it.
-                drawn += [
-                    Funds(0.0, at_once, currency),
-                    Funds(self._rng.uniform(1, self._seconds * 0.8), 3 * needed, currency),
-                ]
+                # A second transfer for one would not fail for want of it, nor would what is paid again.
+                most = 3 * sum(each.amount for each in here)
+                drawn += [Funds(0.0, at_once, currency)] if at_once else []
+                drawn.append(Funds(self._rng.uniform(1, self._seconds * 0.8), most, currency))
         return drawn
 
     def _call(self, call: Call, again: float) -> None:

@@ -3,18 +3,34 @@
 Those about sends are in send_rules.py.
 """
 
+# Of each family, over all the transfers that Stripe has for it.
+_TAKEN_AND_MET = """
+  select
+    o.family as transfer_id, sum(o.amount) as taken,
+    (select sum(l.met)
+     from marketplace.reversal_request_lines as l
+     inner join chaos.rows as t on t.id = l.transfer_id
+     where t.family = o.family) as met
+  from (
+    select distinct r.id, r.amount, t.family
+    from chaos.ours as r inner join chaos.rows as t on t.stripe_transfer_id = r.transfer) as o
+  group by o.family"""
+
+# The share of a refund may be rounded, and be made up for a quantum that another left.
 _TAKEN_AND_ASKED = """
   select
     o.transfer, sum(o.amount) as taken,
-    (select sum(l.met)
-     from marketplace.reversal_request_lines as l
-     inner join chaos.rows as r on r.id = l.transfer_id
-     inner join chaos.rows as t on t.id = r.family
-     where t.stripe_transfer_id = o.transfer) as met,
     (select case when bool_or(a.amount is null) then max(p.amount) else sum(a.amount) end
      from chaos.recorded as p
      inner join chaos.payments as m on m.transfer_key = p.transfer_key
-     inner join chaos.asked as a on a.order_id = p.order_id
+     inner join (
+       select s.order_id, s.transfer_key, s.amount from chaos.asked as s
+       union all
+       select c.order_id, null, c.amount * q.amount / c.charged + 20
+       from chaos.causes as c inner join chaos.recorded as q on q.order_id = c.order_id
+       inner join chaos.payments as n on n.transfer_key = q.transfer_key
+       where n.stripe_id = o.transfer
+     ) as a on a.order_id = p.order_id
      where m.stripe_id = o.transfer and coalesce(a.transfer_key, p.transfer_key) = p.transfer_key) as asked,
     (select min(t.id) from chaos.rows as t where t.stripe_transfer_id = o.transfer) as transfer_id
   from chaos.ours as o
@@ -35,8 +51,8 @@ _MONEY = {
         group by s.order_id having not bool_or(s.amount is null)) as a on a.order_id = p.order_id
       group by p.order_id, a.asked having sum(o.amount) > a.asked""",
     "more taken back than the requests' lines met": f"""
-      select s.transfer_id, format('%s: %s taken, %s met', s.transfer, s.taken, coalesce(s.met, 0)) as detail
-      from ({_TAKEN_AND_ASKED}) as s where s.taken > coalesce(s.met, 0)""",
+      select s.transfer_id, format('%s taken, %s met', s.taken, coalesce(s.met, 0)) as detail
+      from ({_TAKEN_AND_MET}) as s where s.taken > coalesce(s.met, 0)""",
     "more taken back than was paid": """
       select null::bigint as transfer_id,
         format('%s: %s paid, %s taken', p.stripe_id, p.amount, sum(r.amount)) as detail
@@ -73,7 +89,9 @@ _EVIDENCE = {
       select t.id as transfer_id, format('%s %s; the ledger: %s', t.failure_code, t.failure_message, o::text) as detail
       from chaos.rows as t inner join chaos.ours as o
         on o.transfer = t.stripe_transfer_id and o.request = t.reversal_request_id and o.part = t.call_part
-      where t.status = 'permanently_failed'""",
+      where t.status = 'permanently_failed' and not exists (
+        -- Proven since, and taken over.
+        select from chaos.rows as s where s.status = 'reversed' and s.stripe_reversal_id = o.id)""",
     "reversed elsewhere, where nobody else reversed so much": """
       select min(t.id) as transfer_id,
         format('%s by the rows, %s by the ledger', sum(t.amount), coalesce(max(e.amount), 0)) as detail
@@ -89,6 +107,11 @@ _EVIDENCE = {
       where t.status = 'permanently_failed' and not case t.failure_code
         when 'missing_transfer_id' then t.stripe_transfer_id is null
         when 'refunded_before_transfer' then t.completed_at is null
+        when 'request_withdrawn' then exists (
+          select from chaos.requests as r
+          where r.request = t.reversal_request_id and r.is_withdrawn and not r.is_evidence)
+        when 'not_reversed' then exists (
+          select from chaos.requests as r where r.request = t.reversal_request_id and r.is_evidence)
         when 'resource_missing' then not exists (
           select from chaos.payments as p where p.stripe_id = t.stripe_transfer_id)
         else (
@@ -111,7 +134,7 @@ _NOTHING_LOST = {
           where p.stripe_id = t.stripe_transfer_id and p.transfer_key = r.transfer_key))""",
     "a family that does not add up": """
       select f.id as transfer_id, format('%s in all its rows, of %s', sum(t.amount), f.original_amount) as detail
-      from chaos.rows as f inner join chaos.rows as t on t.family = f.id
+      from chaos.rows as f inner join chaos.rows as t on t.family = f.id and not t.is_followed
       group by f.id, f.original_amount having sum(t.amount) <> f.original_amount""",
     "a request that is not there": """
       select null::bigint as transfer_id, a.request as detail from chaos.asked as a
@@ -124,21 +147,25 @@ _NOTHING_LOST = {
       where a.amount is distinct from (
         select sum(l.asked) from marketplace.reversal_request_lines as l
         inner join chaos.rows as t on t.id = l.transfer_id
-        where l.reversal_request_id = a.request and t.family = f.id)""",
+        where l.reversal_request_id = a.request and t.origin = f.id)""",
     "an amount asked for that is not in the request's lines": """
       select null::bigint as transfer_id, format('%s: %s', a.request, a.amount) as detail from chaos.asked as a
-      where a.transfer_key is null and a.amount <> (
+      where a.transfer_key is null and a.stands and a.amount <> (
         select coalesce(sum(l.asked), 0) from marketplace.reversal_request_lines as l
         where l.reversal_request_id = a.request)""",
     "a line with something of it neither met nor said why": """
       select l.transfer_id,
         format('%s: %s asked, %s met, %s unmet', l.reversal_request_id, l.asked, l.met, l.unmet) as detail
       from marketplace.reversal_request_lines as l
-      where l.asked <> l.met + l.unmet or l.unmet > (
-        -- Not to be had by machine: given up, with the money at the seller or never sent; or a person's to decide.
+      inner join chaos.requests as r on r.request = l.reversal_request_id
+      where l.asked <> l.met + l.unmet or (not r.is_withdrawn and l.unmet > (
+        -- Not to be had by machine: given up, with the money at the seller or never sent; a person's to decide; or what
+        -- others took before.
         select coalesce(sum(t.amount), 0) from chaos.rows as t
-        where t.family = l.transfer_id and (t.parked_reason is not null
-          or (t.status = 'permanently_failed' and t.failure_code <> 'refunded_before_transfer')))""",
+        where t.family = l.transfer_id and not t.is_followed and (t.parked_reason is not null
+          or (t.status = 'permanently_failed' and t.failure_code <> 'refunded_before_transfer')
+          or (t.status = 'reversed' and exists (
+            select from chaos.requests as e where e.request = t.reversal_request_id and e.is_evidence)))))""",
     "a line that is not backed by rows": """
       select l.transfer_id,
         format('%s: %s met, %s in rows', l.reversal_request_id, l.met, coalesce(b.amount, 0)) as detail
@@ -148,18 +175,25 @@ _NOTHING_LOST = {
         group by l.reversal_request_id, t.family) as l
       left join (
         select t.reversal_request_id, t.family, sum(t.amount) as amount from chaos.rows as t
+        where not exists (
+          select from chaos.rows as s
+          where s.successor_of = t.id and s.reversal_request_id = t.reversal_request_id)
         group by t.reversal_request_id, t.family) as b
         on b.reversal_request_id = l.reversal_request_id and b.family = l.transfer_id
       where l.met <> coalesce(b.amount, 0)""",
     "asked for as a whole and left where it is": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
-      where t.status in ('pending', 'failed', 'completed') and exists (
+      where t.status in ('pending', 'failed', 'completed') and not t.is_followed and exists (
         select from chaos.asked as a
-        where a.order_id = t.order_id and a.transfer_key is null and a.amount is null)""",
+        where a.order_id = t.order_id and a.stands and a.transfer_key is null and a.amount is null)""",
     "touched without being asked for": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
       where t.status <> 'completed' and t.completed_at is not null
-        and not exists (select from chaos.asked as a where a.order_id = t.order_id)""",
+        and not exists (select from chaos.asked as a where a.order_id = t.order_id)
+        and not exists (select from chaos.causes as c where c.order_id = t.order_id)
+        and not exists (
+          select from chaos.reversals as e
+          where e.transfer = t.stripe_transfer_id and e.is_live and e.identity is null)""",
 }
 
 # The record: the log gives every status, and no lease was used twice.
