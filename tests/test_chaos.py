@@ -36,6 +36,8 @@ from tests.support.transfers import (
 )
 from tests.support.withdrawals import withdraw
 
+pytest_plugins = ("tests.support.rolled_back",)
+
 SECONDS = 100
 PAYOUT = Payout("key-1", "order-1", "seller-1", "acct_1", 1000, "usd")
 SENT = replace(PAYOUT, kind="sent")
@@ -44,6 +46,11 @@ BOOKS = "an account whose books differ"
 MORE = "more with a seller than is his"
 LESS = "less with a seller than is his"
 ASK = Ask(0, 0, "order-1", "re_1", "refund")
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    return rolled_back_db
 
 
 def test_a_short_seed_ends_with_the_books_in_order() -> None:
