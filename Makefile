@@ -15,6 +15,9 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 # Each worker of pytest has a PostgreSQL of its own: two at least, to overlap waiting, and four at most.
 WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : cpus > 4 ? 4 : cpus)))
 
+# The tests start hundreds of processes: each would compile everything anew where the environment forbids to keep it.
+test model sweep chaos mutants: export PYTHONDONTWRITEBYTECODE =
+
 # What `make chaos` runs.
 SEEDS ?= 1..20
 ROWS ?= 60
