@@ -6,8 +6,8 @@ and nothing of it may be untrue in the end.
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -42,14 +42,17 @@ class App:
     """Makes the calls of a plan, each lane in a thread of its own, over a line that breaks.
 
     `stripe_ids`: Stripe's transfer by the payout's key, for those that have been made; `charges`: the charge by the key
-    of the payout that names it, or by the order.
+    of the payout that names it, or by the order; `causes`: refunds and disputes by their names, once there are any.
     """
 
-    def __init__(self, dsn: str, plan: Plan, stripe_ids: dict[str, str], charges: dict[str, str]) -> None:
+    def __init__(
+        self, dsn: str, plan: Plan, stripe_ids: dict[str, str], charges: dict[str, str], causes: Mapping[str, str]
+    ) -> None:
         self._dsn = dsn
         self._plan = plan
         self._stripe_ids = stripe_ids
         self._charges = charges
+        self._causes = causes
         self._begun = time.monotonic()
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(lane,), daemon=True) for lane in range(LANES)]
@@ -87,7 +90,12 @@ class App:
                     return
                 if isinstance(call, Ask):
                     self._await_records(call)
-                self._insist(line, call)
+                if isinstance(call, Withdraw) and call.order in self._charges:
+                    if call.request not in self._causes:
+                        continue  # Stripe refused it
+                    self._insist(line, replace(call, request=self._causes[call.request]))
+                else:
+                    self._insist(line, call)
         except Exception as error:  # a thread that ends in silence would look like calls that were not planned
             self.book.trouble.append(f"the app's lane {lane} ended: {error!r}")
         finally:

@@ -13,7 +13,8 @@ class Buyers:
     def __init__(self, simulator: SimulatorClient, charges: dict[str, str]) -> None:
         self._simulator = simulator
         self._charges = charges
-        self._ids: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
+        """Stripe's by the names of the plan."""
         self.causes: dict[str, Cause] = {}
         """What took money of a charge, by Stripe's id; also what gave it back since."""
 
@@ -27,8 +28,8 @@ class Buyers:
         try:
             if what.turn in ("refund", "dispute"):
                 self._begin(what)
-            elif what.name in self._ids:
-                self._go_on(what, self._ids[what.name])
+            elif what.name in self.ids:
+                self._go_on(what, self.ids[what.name])
         except ControlRefused:
             pass
         return True
@@ -36,10 +37,10 @@ class Buyers:
     def _begin(self, what: Happening) -> None:
         charge = self._charges[what.order]
         if what.turn == "dispute":
-            self._ids[what.name] = self._simulator.open_dispute(charge, what.amount)
+            self.ids[what.name] = self._simulator.open_dispute(charge, what.amount)
             return
         refund = self._simulator.refund(charge, what.amount, status="pending" if what.is_pending else "succeeded")
-        self._ids[what.name] = refund
+        self.ids[what.name] = refund
         (made,) = (entry for entry in self._simulator.ledger(kind="refund") if entry.refund == refund)
         self.causes[refund] = Cause(what.order, made.amount, not what.is_pending)
 

@@ -75,7 +75,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """The app takes a request back for good, perhaps before it makes it."""
+    """The app takes a request back for good, perhaps before it makes it.
+
+    Or a person spares the sellers a refund or dispute: `request` is then its name, see Happening.
+    """
 
     at: float
     lane: int

@@ -189,15 +189,22 @@ class Orders:
             self.happenings.append(Happening(at, order, name, "succeed"))
         if rng.random() < 0.35:
             self.happenings.append(Happening(at + self._while(), order, name, "fail"))
+        self._spare(order, at, name)
 
     def _dispute(self, order: str, at: float, amount: int | None) -> None:
         rng = self._rng
         name = self._name("dispute")
         turns: tuple[Turn, ...] = ("dispute", "take")
         turns += rng.choice((("lose",), ("win", "return"), ("return", "win"), ("win",), ("lose", "return"), ()))
+        self._spare(order, at, name)
         for turn in turns:
             self.happenings.append(Happening(at, order, name, turn, amount))
             at += rng.uniform(0, 0.5) if turn == "dispute" else self._while()
+
+    def _spare(self, order: str, at: float, name: str) -> None:
+        """Now and then a person says that the sellers need not pay for it."""
+        if self._rng.random() < 0.12:
+            self._call(Withdraw(at + self._while(), self._rng.randrange(LANES), order, name), again=0.35)
 
     def _name(self, what: str) -> str:
         self._requests += 1

@@ -3,18 +3,19 @@
 Those about sends are in send_rules.py.
 """
 
-# Of each family, over all the transfers that Stripe has for it.
+# Of each transfer that the app named, over all that Stripe has for it: what is paid again may be taken for a request
+# that was made before.
 _TAKEN_AND_MET = """
   select
-    o.family as transfer_id, sum(o.amount) as taken,
+    o.origin as transfer_id, sum(o.amount) as taken,
     (select sum(l.met)
      from marketplace.reversal_request_lines as l
      inner join chaos.rows as t on t.id = l.transfer_id
-     where t.family = o.family) as met
+     where t.origin = o.origin) as met
   from (
-    select distinct r.id, r.amount, t.family
+    select distinct r.id, r.amount, t.origin
     from chaos.ours as r inner join chaos.rows as t on t.stripe_transfer_id = r.transfer) as o
-  group by o.family"""
+  group by o.origin"""
 
 # The share of a refund may be rounded, and be made up for a quantum that another left.
 _TAKEN_AND_ASKED = """
@@ -158,29 +159,32 @@ _NOTHING_LOST = {
         format('%s: %s asked, %s met, %s unmet', l.reversal_request_id, l.asked, l.met, l.unmet) as detail
       from marketplace.reversal_request_lines as l
       inner join chaos.requests as r on r.request = l.reversal_request_id
+      inner join chaos.rows as f on f.id = l.transfer_id
       where l.asked <> l.met + l.unmet or (not r.is_withdrawn and l.unmet > (
         -- Not to be had by machine: given up, with the money at the seller or never sent; a person's to decide; or what
         -- others took before.
         select coalesce(sum(t.amount), 0) from chaos.rows as t
-        where t.family = l.transfer_id and not t.is_followed and (t.parked_reason is not null
+        where t.origin = f.origin and not t.is_followed and (t.parked_reason is not null
           or (t.status = 'permanently_failed' and t.failure_code <> 'refunded_before_transfer')
           or (t.status = 'reversed' and exists (
             select from chaos.requests as e where e.request = t.reversal_request_id and e.is_evidence)))))""",
     "a line that is not backed by rows": """
-      select l.transfer_id,
-        format('%s: %s met, %s in rows', l.reversal_request_id, l.met, coalesce(b.amount, 0)) as detail
+      select coalesce(l.origin, b.origin) as transfer_id,
+        format('%s: %s met, %s in rows', coalesce(l.request, b.request), coalesce(l.met, 0), coalesce(b.amount, 0))
+          as detail
       from (
-        select l.reversal_request_id, t.family as transfer_id, sum(l.met) as met
+        select l.reversal_request_id as request, t.origin, sum(l.met) as met
         from marketplace.reversal_request_lines as l inner join chaos.rows as t on t.id = l.transfer_id
-        group by l.reversal_request_id, t.family) as l
-      left join (
-        select t.reversal_request_id, t.family, sum(t.amount) as amount from chaos.rows as t
+        group by l.reversal_request_id, t.origin) as l
+      full join (
+        select t.reversal_request_id as request, t.origin, sum(t.amount) as amount
+        from chaos.rows as t
+        inner join chaos.requests as r on r.request = t.reversal_request_id and not r.is_evidence
         where not exists (
           select from chaos.rows as s
           where s.successor_of = t.id and s.reversal_request_id = t.reversal_request_id)
-        group by t.reversal_request_id, t.family) as b
-        on b.reversal_request_id = l.reversal_request_id and b.family = l.transfer_id
-      where l.met <> coalesce(b.amount, 0)""",
+        group by t.reversal_request_id, t.origin) as b on b.request = l.request and b.origin = l.origin
+      where coalesce(l.met, 0) <> coalesce(b.amount, 0)""",
     "asked for as a whole and left where it is": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
       where t.status in ('pending', 'failed', 'completed') and not t.is_followed and exists (

@@ -62,7 +62,7 @@ def run_seed(seed: int, rows: int, folder: Path) -> Report:
         inbox = Inbox(dsn, simulator, folder, seed) if plan.refunds_by == "events" else None
         driver = Driver(plan, server, simulator, line, crew, buyers, inbox)
         driver.prepare()
-        app = App(dsn, plan, stripe_ids, charges)
+        app = App(dsn, plan, stripe_ids, charges, buyers.ids)
         stack.callback(app.stop)
         crew.start()
         crew.wait_until_at_work(server.dsn(_DATABASE))

@@ -40,7 +40,11 @@ def _asked(db: Database, book: Book, payout: Payout) -> int:
 
 
 def _share(book: Book, payout: Payout, bill: Bill) -> int:
-    gone = sum(cause.amount for cause in book.causes.values() if cause.stands and cause.order == payout.order)
+    gone = sum(
+        cause.amount
+        for its_id, cause in book.causes.items()
+        if cause.order == payout.order and cause.stands and its_id not in book.withdrawn
+    )
     if gone >= bill.amount:
         return payout.amount
     quantum = _QUANTA.get(payout.currency, 1)

@@ -36,7 +36,7 @@ _WITHDRAWN = {
       select null::bigint as transfer_id, b.request as detail
       from (
         select a.request, a.stands from chaos.asked as a
-        union select c.cause, c.stands from chaos.causes as c where not c.stands) as b
+        union select c.cause, false from chaos.causes as c where c.is_spared or not c.stands) as b
       inner join chaos.requests as r on r.request = b.request
       where r.is_withdrawn = b.stands""",
     "reversed for a withdrawn request, and not given back once": """
