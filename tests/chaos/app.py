@@ -90,7 +90,7 @@ class App:
                     return
                 if isinstance(call, Ask):
                     self._await_records(call)
-                if isinstance(call, Withdraw) and call.order in self._charges:
+                if isinstance(call, Withdraw) and self._plan.refunds_by == "events":
                     if call.request not in self._causes:
                         continue  # Stripe refused it
                     self._insist(line, replace(call, request=self._causes[call.request]))
