@@ -27,12 +27,12 @@ from hypothesis.stateful import (
 from tests.model.orders.stripe import LookFate, PostFate
 from tests.model.orders.wanted import QUANTA, Order
 from tests.support.databases import Database, value
+from tests.support.long_runs import IS_LONG
 from tests.support.order_world import KINDS, Held, World
 from tests.support.transfers import call
 
 pytest_plugins = ("tests.support.rolled_back",)
 
-IS_LONG = settings.get_current_profile_name() == "long"
 ORDERS, SELLERS, STRANGERS = 2, 5, 2
 
 SETTINGS = settings(
@@ -41,9 +41,7 @@ SETTINGS = settings(
     database=None,
     deadline=None,
     print_blob=True,
-    phases=[Phase.generate, Phase.shrink]
-    if IS_LONG and not __import__("os").environ.get("NOSHRINK")
-    else [Phase.generate],
+    phases=[Phase.generate, Phase.shrink] if IS_LONG else [Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 

@@ -448,8 +448,9 @@ async def test_an_empty_bucket_is_not_hammered(dsn: str, db: Database, connect: 
 
     claims = await count_claims(dsn, db, connect, seconds=1.0, **NO_POLL)
 
-    # One at the beginning, one when it is told that it listens; the next token is ten seconds away.
-    assert 1 <= claims <= 3
+    # One at the beginning, one when it is told that it listens, and few more on a slow machine; the next token is ten
+    # seconds away. Without a wait there would be twenty.
+    assert 1 <= claims <= 6
 
 
 async def test_every_token_is_used_without_a_poll(dsn: str, db: Database) -> None:
