@@ -104,7 +104,7 @@ docs: setup ## Write the generated parts of the README anew
 pins: ## Compile requirements.txt anew (needs uv; ARGS=--upgrade for newer versions)
 	@command -v uv >/dev/null || { echo 'make pins: needs uv, https://docs.astral.sh/uv/' >&2; exit 1; }
 	@uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
-		--no-emit-index-url $(ARGS) -o requirements.txt requirements.in
+		$(ARGS) -o requirements.txt requirements.in
 
 .PHONY: clean
 clean: ## Remove caches, builds and the demo's database (not .venv)
