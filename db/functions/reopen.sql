@@ -69,7 +69,7 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'Pass the id of a row of marketplace.seller_transfers.', column = 'p_id';
   end if;
   perform marketplace._lock_order(v_row.order_id);
-  perform from marketplace.seller_transfers as t where t.order_id = v_row.order_id order by t.id for no key update;
+  perform marketplace._lock_rows(array[v_row.order_id]);
   select t.* into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
   return v_row;
 end

@@ -57,7 +57,7 @@ begin
   end if;
 
   perform marketplace._lock_order(v_request.order_id);
-  perform from marketplace.seller_transfers as t where t.order_id = v_request.order_id order by t.id for no key update;
+  perform marketplace._lock_rows(array[v_request.order_id]);
   v_now := clock_timestamp();
   update marketplace.reversal_requests
   set withdrawn_at = v_now, withdrawn_by = session_user, withdrawn_reason = p_reason
