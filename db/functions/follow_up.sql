@@ -21,8 +21,6 @@ begin
     ) then
       return;
     end if;
-    perform marketplace._meet_lines(coalesce(v_row.root_id, v_row.id));
-    -- What a withdrawn request had asked for goes to one of everything that stands.
     for v_id in
       select f.id from marketplace._family(coalesce(v_row.root_id, v_row.id)) as f
       where marketplace._is_left(f) order by f.id
@@ -37,36 +35,3 @@ $$;
 
 comment on function marketplace._follow_up(bigint, timestamptz) is
   'Does what had to wait until it was known what became of the row: takes it for requests that asked for it meanwhile, gives it back where its request was withdrawn.';
-
-create or replace function marketplace._meet_lines(p_root_id bigint)
-returns void
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_line record;
-  v_met bigint;
-  v_before text;
-begin
-  for v_line in
-    select l.reversal_request_id, l.unmet, r.reason
-    from marketplace.reversal_request_lines as l
-    inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
-    where l.transfer_id = p_root_id and l.unmet > 0 and r.withdrawn_at is null
-    order by r.requested_at, r.reversal_request_id
-  loop
-    v_before := marketplace._add_reason(format('%s %s was requested before', v_line.reason, v_line.reversal_request_id));
-    v_met := marketplace._take(p_root_id, v_line.reversal_request_id, v_line.unmet);
-    perform marketplace._give_reason(v_before);
-    update marketplace.reversal_request_lines
-    set met = met + v_met, unmet = unmet - v_met
-    where reversal_request_id = v_line.reversal_request_id and transfer_id = p_root_id and v_met > 0;
-    if v_met > 0 then
-      perform pg_notify('seller_transfers_due', '');
-    end if;
-  end loop;
-end
-$$;
-
-comment on function marketplace._meet_lines(bigint) is
-  'Takes of a transfer what standing requests have asked of it and could not have yet, the oldest first.';

@@ -1,4 +1,4 @@
--- Money that a withdrawn request gives free may have been wanted by another one.
+-- Money that becomes free, or known, may have been wanted by a request that could not have it yet.
 
 create or replace function marketplace._offer_row(p_id bigint)
 returns void
@@ -33,6 +33,7 @@ begin
     v_before := marketplace._add_reason(format('%s %s stands', v_line.reason, v_line.reversal_request_id));
     perform marketplace._take_row(v_row, v_line.reversal_request_id, v_amount);
     perform marketplace._give_reason(v_before);
+    perform pg_notify('seller_transfers_due', '');
     if v_line.transfer_id is null then
       insert into marketplace.reversal_request_lines
         (reversal_request_id, transfer_id, transfer_key, asked, met, unmet)

@@ -65,10 +65,10 @@ begin
   perform marketplace._follow_up(v_row.id, p_now);
   if v_settled.status = 'completed' then
     perform marketplace._hear_again(v_settled.stripe_transfer_id, v_settled.order_id);
-  end if;
-  if v_read.reversed > 0 and v_settled.status = 'completed' then
-    -- Reversed before it was found: by a lost history, or elsewhere. Whatever no request has asked of it is looked up.
-    perform marketplace._adopt_elsewhere(v_read.object_id, v_read.reversed, v_read.reversed);
+    if v_read.reversed > 0 then
+      -- Reversed before it was found: by a lost history, or elsewhere. Whatever no request has asked of it is looked up.
+      perform marketplace._adopt_elsewhere(v_read.object_id, v_read.reversed, v_read.reversed);
+    end if;
   end if;
   select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
   return (v_row.id, 'applied', v_read.verdict, v_row.status, v_row.next_retry_at)::marketplace.recorded_outcome;

@@ -131,16 +131,3 @@ $$;
 
 comment on function marketplace._resume(marketplace.seller_transfers, text, timestamptz) is
   'Makes the successor of a row that was not paid because of a request, to be sent after a look, and returns its id.';
-
-create or replace function marketplace._successor(p_id bigint)
-returns bigint
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return (select t.id from marketplace.seller_transfers as t where t.successor_of = p_id);
-end
-$$;
-
-comment on function marketplace._successor(bigint) is 'The row that took over from this one; null if there is none.';

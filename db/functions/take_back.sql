@@ -57,23 +57,15 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_row marketplace.seller_transfers;
-  v_id bigint;
+  v_amount bigint;
   v_taken bigint := 0;
 begin
   for v_row in select f.* from marketplace._family(p_root_id) as f order by f.id loop
     exit when v_taken = p_wanted;
     continue when not marketplace._is_left(v_row);
-    v_id := v_row.id;
-    if v_row.amount > p_wanted - v_taken then
-      v_row.amount := p_wanted - v_taken;
-      v_id := marketplace._split_transfer(v_row.id, v_row.amount);
-    end if;
-    if v_row.status = 'completed' then
-      perform marketplace._begin_reversal(v_id, p_reversal_request_id);
-    else
-      perform marketplace._give_up_unpaid(v_id, p_reversal_request_id);
-    end if;
-    v_taken := v_taken + v_row.amount;
+    v_amount := least(v_row.amount, p_wanted - v_taken);
+    perform marketplace._take_row(v_row, p_reversal_request_id, v_amount);
+    v_taken := v_taken + v_amount;
   end loop;
   return v_taken;
 end

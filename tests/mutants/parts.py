@@ -12,6 +12,7 @@ _LEASE = "db/functions/lease.sql"
 _LOOK = "db/functions/look_up.sql"
 _NEXT = "db/functions/next_action.sql"
 _TAKE = "db/functions/take_back.sql"
+_OFFER = "db/functions/offer.sql"
 
 MUTANTS = (
     mutant(
@@ -93,7 +94,7 @@ MUTANTS = (
         "part-takes-the-whole-row",
         "A refund of a part takes all of the seller's transfer back.",
         "test_allocation.py",
-        (_TAKE, "v_id := marketplace._split_transfer(v_row.id, v_row.amount);", "null;"),
+        (_OFFER, "v_id := marketplace._split_transfer(p_row.id, p_amount);", "null;"),
     ),
     mutant(
         "part-takes-what-comes-later",

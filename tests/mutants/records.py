@@ -41,7 +41,6 @@ MUTANTS = (
         "A second refund of an order begins a reversal that is under way anew.",
         "test_take_back.py",
         (_FAMILY, "return p_row.status = 'completed'\n", "return p_row.status in ('completed', 'reversal_pending')\n"),
-        (_TAKE, "if v_row.status = 'completed' then", "if v_row.status in ('completed', 'reversal_pending') then"),
     ),
     mutant(
         "row-without-stripe-id-called-for",

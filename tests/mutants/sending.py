@@ -131,7 +131,7 @@ MUTANTS = (
         "reversed-before-found",
         "A transfer that is found and was reversed meanwhile counts as paid: the seller has nothing.",
         _SENDING,
-        (_OUTCOMES, "if v_read.reversed > 0 and v_settled.status = 'completed' then", "if false then"),
+        (_OUTCOMES, "if v_read.reversed > 0 then", "if false then"),
     ),
     mutant(
         "charge-and-group-sent",
