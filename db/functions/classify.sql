@@ -61,3 +61,22 @@ $$;
 
 comment on function marketplace.classify_stripe_outcome(text, integer, text, text, text) is
   'Verdict on an error answer: unknown (to a look-up: unclear), unless it is a 400, 401, 402, 403, 404, 409 or 429 with Stripe''s error body; then the first fitting row of stripe_error_rules. Whether a 2xx is a success is decided against the row.';
+
+create or replace function marketplace._verdict_without_success(p_outcome marketplace.stripe_outcome)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when not p_outcome.sent then 'not_sent'
+    when p_outcome.http_status between 200 and 299 then null
+    else marketplace.classify_stripe_outcome(
+      p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message)
+  end;
+end
+$$;
+
+comment on function marketplace._verdict_without_success(marketplace.stripe_outcome) is
+  'Verdict on an outcome that is no 2xx; null for a 2xx, which is compared with the row.';

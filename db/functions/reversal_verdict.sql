@@ -13,13 +13,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_object jsonb := p_outcome.object;
+  v_verdict text := marketplace._verdict_without_success(p_outcome);
 begin
-  if not p_outcome.sent then
-    return 'not_sent';
-  end if;
-  if p_outcome.http_status not between 200 and 299 or p_outcome.http_status is null then
-    return marketplace.classify_stripe_outcome(
-      p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
+  if v_verdict is not null then
+    return v_verdict;
   end if;
 
   -- An answer that is about something else says nothing; one that is about a reversal, but not the one asked for, says

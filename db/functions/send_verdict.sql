@@ -44,13 +44,11 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_verdict text := marketplace._verdict_without_success(p_outcome);
 begin
-  if not p_outcome.sent then
-    return 'not_sent';
-  end if;
-  if p_outcome.http_status not between 200 and 299 or p_outcome.http_status is null then
-    return marketplace.classify_stripe_outcome(
-      p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
+  if v_verdict is not null then
+    return v_verdict;
   end if;
   if not marketplace._is_transfer(p_outcome.object) then
     return 'unknown';

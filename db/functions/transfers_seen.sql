@@ -65,13 +65,8 @@ declare
   v_database_id uuid := (select c.database_id from marketplace.stripe_control as c);
   v_key text := marketplace._family_key(p_row);
 begin
-  if not p_outcome.sent then
-    verdict := 'not_sent';
-    return;
-  end if;
-  if p_outcome.http_status not between 200 and 299 or p_outcome.http_status is null then
-    verdict := marketplace.classify_stripe_outcome(
-      p_outcome.action, p_outcome.http_status, p_outcome.error_type, p_outcome.error_code, p_outcome.error_message);
+  verdict := marketplace._verdict_without_success(p_outcome);
+  if verdict is not null then
     return;
   end if;
   verdict := 'unclear';
