@@ -19,10 +19,13 @@ def what_is_wanted(db: Database, book: Book) -> Iterator[tuple[str, int, int]]:
             left = payout.amount - _asked(db, book, payout)
             yield key, left, left
         else:
-            # A rounding for each refund is not made good.
-            least = _QUANTA.get(payout.currency, 1) * sum(cause.order == payout.order for cause in book.causes.values())
+            # A rounding for each refund is not made good; nor is, the other way, one for each that the app spared its
+            # sellers: they get back what was taken for it, and not what would have been for the others without it.
+            causes = {its_id for its_id, cause in book.causes.items() if cause.order == payout.order}
+            quantum = _QUANTA.get(payout.currency, 1)
             left = payout.amount - _share(book, payout, bill)
-            yield key, max(0, left - least), left
+            spared = quantum * len(causes & book.withdrawn)
+            yield key, max(0, left - quantum * len(causes)), min(payout.amount, left + spared)
 
 
 def _asked(db: Database, book: Book, payout: Payout) -> int:
