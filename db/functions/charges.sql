@@ -76,6 +76,7 @@ create or replace function marketplace.note_charge(
 )
 returns setof marketplace.charges
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

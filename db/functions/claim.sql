@@ -13,6 +13,7 @@ create or replace function marketplace.claim_due_reversals(
 )
 returns setof marketplace.stripe_call
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -28,6 +29,7 @@ create or replace function marketplace.claim_due_transfers(
 )
 returns setof marketplace.stripe_call
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

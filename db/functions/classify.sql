@@ -9,6 +9,7 @@ create or replace function marketplace.classify_stripe_outcome(
 returns text
 language plpgsql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -10,6 +10,7 @@ create or replace function marketplace.create_transfer(
 )
 returns setof marketplace.seller_transfers
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -46,6 +47,7 @@ create or replace function marketplace.record_completed_transfer(
 )
 returns setof marketplace.seller_transfers
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -41,6 +41,7 @@ create or replace function marketplace.acted_event_types()
 returns setof text
 language sql
 immutable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select k.event_type from jsonb_object_keys(marketplace._kinds_of_events()) as k (event_type) order by k.event_type

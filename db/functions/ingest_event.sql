@@ -11,6 +11,7 @@
 create or replace function marketplace.ingest_stripe_event(p_event jsonb, p_raw_sha256 text default null)
 returns setof marketplace.ingested_event
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

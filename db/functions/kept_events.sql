@@ -26,6 +26,7 @@ create or replace function marketplace.read_kept_events()
 returns setof marketplace.kept_events
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select k.* from marketplace.kept_events as k order by k.kept_since, k.event_id

@@ -3,6 +3,7 @@
 create or replace function marketplace.look_up_first(p_reason text)
 returns setof marketplace.stripe_control
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -97,6 +97,7 @@ create or replace function marketplace.read_needs_attention()
 returns setof marketplace.needs_attention
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select n.* from marketplace.needs_attention as n order by n.is_urgent desc, n.needed_since, n.transfer_id

@@ -4,6 +4,7 @@ create or replace function marketplace.next_due_in(p_kind text default null)
 returns interval
 language plpgsql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

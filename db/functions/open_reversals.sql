@@ -91,6 +91,7 @@ create or replace function marketplace.read_open_reversals()
 returns setof marketplace.open_reversals
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select o.* from marketplace.open_reversals as o order by o.needs_a_person desc, o.reason

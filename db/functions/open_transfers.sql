@@ -70,6 +70,7 @@ create or replace function marketplace.read_open_transfers()
 returns setof marketplace.open_transfers
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select o.* from marketplace.open_transfers as o order by o.needs_a_person desc, o.reason

@@ -3,6 +3,7 @@
 create or replace function marketplace.pause_stripe_calls(p_reason text)
 returns setof marketplace.stripe_control
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -27,6 +28,7 @@ comment on function marketplace.pause_stripe_calls(text) is
 create or replace function marketplace.resume_stripe_calls(p_reason text)
 returns setof marketplace.stripe_control
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

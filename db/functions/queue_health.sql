@@ -62,6 +62,7 @@ create or replace function marketplace.read_queue_health()
 returns setof marketplace.queue_health
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select h.* from marketplace.queue_health as h order by h.kind
@@ -96,6 +97,7 @@ create or replace function marketplace.read_transfer_totals()
 returns setof marketplace.transfer_totals
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select s.* from marketplace.transfer_totals as s order by s.currency, s.status

@@ -67,6 +67,7 @@ comment on function marketplace._record_outcomes(jsonb, text[]) is
 create or replace function marketplace.record_reversal_outcomes(p_outcomes jsonb)
 returns setof marketplace.recorded_outcome
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 -- One row that somebody holds open must not keep a whole batch, and with it a runner: 55P03, and the runner reports
 -- singly.
@@ -84,6 +85,7 @@ comment on function marketplace.record_reversal_outcomes(jsonb) is
 create or replace function marketplace.record_transfer_outcomes(p_outcomes jsonb)
 returns setof marketplace.recorded_outcome
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '1s'
 as $$

@@ -10,6 +10,7 @@ create or replace function marketplace.register_runner(
 )
 returns setof marketplace.runners
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -5,6 +5,7 @@ create or replace function marketplace.reopen(
 )
 returns setof marketplace.seller_transfers
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -13,6 +13,7 @@ create or replace function marketplace.request_reversal(
 )
 returns setof marketplace.seller_transfers
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

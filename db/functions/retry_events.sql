@@ -5,6 +5,7 @@
 create or replace function marketplace.retry_events(p_limit integer default 100)
 returns setof marketplace.ingested_event
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -3,6 +3,7 @@
 create or replace function marketplace.retry_now(p_id bigint, p_reason text)
 returns setof marketplace.seller_transfers
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

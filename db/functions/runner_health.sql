@@ -27,6 +27,7 @@ create or replace function marketplace.read_runner_health()
 returns setof marketplace.runner_health
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select r.* from marketplace.runner_health as r order by r.worker

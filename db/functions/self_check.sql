@@ -4,6 +4,7 @@ create or replace function marketplace.schema_state()
 returns setof marketplace.schema_release
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select r.* from marketplace.schema_release as r
@@ -15,6 +16,7 @@ create or replace function marketplace.self_check()
 returns table (problem text, object text, detail text, hint text)
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select

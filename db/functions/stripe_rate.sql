@@ -5,6 +5,7 @@ create or replace function marketplace.set_stripe_rate(
 )
 returns setof marketplace.stripe_control
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -75,6 +76,7 @@ create or replace function marketplace.read_rate_budget()
 returns setof marketplace.rate_budget
 language sql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select b.* from marketplace.rate_budget as b

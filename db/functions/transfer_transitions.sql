@@ -13,6 +13,7 @@ returns boolean
 language plpgsql
 immutable
 parallel safe
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -3,6 +3,7 @@
 create or replace function marketplace.validate_constraints()
 returns void
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

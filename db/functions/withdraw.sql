@@ -8,6 +8,7 @@
 create or replace function marketplace.withdraw_reversal_request(p_reversal_request_id text, p_reason text)
 returns setof marketplace.seller_transfers
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
