@@ -57,6 +57,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
         connection.add_notice_handler(_pass_warnings_to(self.notify))
         self.schema = None
         connection.execute(f"SET lock_timeout = '{self.lock_timeout}'")
+        connection.execute("SET marketplace.guards_may_change = 'on'")
         return connection
 
     def list_tables(self, **kwargs: Any) -> list[str]:

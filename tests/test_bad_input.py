@@ -103,6 +103,9 @@ NO_EVENT: dict[str, list[Any]] = {
     "data": ["", {}, {"object": None}, {"object": []}, {"object": "re_1"}, {"Object": {}}],
 }
 
+NO_DELAY: list[tuple[Any, str]] = [("0", INVALID), ("-1 s", INVALID), ("31 d", INVALID), ("long", NO_INTERVAL)]
+NO_ERROR = (-1, 0, 200, 405, 408, 500, 503)
+
 # Per function: arguments that are right, and per argument the values that are not.
 TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "create_transfer": (transfer_values(8, p_source_charge="ch_8"), TRANSFER_CASES),
@@ -373,6 +376,49 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         {"p_who": "events", "p_reason": "x"},
         {
             "p_who": [*UNUSABLE_TEXT, ("Events", INVALID), ("nobody", INVALID)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
+    "set_error_rule": (
+        {"p_priority": 1, "p_http_status": 404, "p_verdict": "transient", "p_note": "x", "p_message_pattern": "^gone"},
+        {
+            "p_priority": [(None, MISSING), (0, INVALID), (-1, INVALID), ("first", NO_NUMBER)],
+            "p_http_status": [(None, MISSING), *[(each, INVALID) for each in NO_ERROR], ("4xx", NO_NUMBER)],
+            "p_verdict": [*UNUSABLE_TEXT, ("already_reversed", INVALID), ("succeeded", INVALID), ("Transient", INVALID)],
+            "p_note": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+            "p_error_type": [*UNUSABLE_TEXT[1:-1], ("x" * 101, INVALID)],
+            "p_error_code": [*UNUSABLE_TEXT[1:-1], ("x" * 101, INVALID)],
+            "p_message_pattern": [*UNUSABLE_TEXT[1:-1], ("x" * 501, INVALID), ("(", INVALID), ("a{2,1}", INVALID)],
+        },
+    ),
+    "remove_error_rule": (
+        {"p_priority": 200, "p_reason": "x"},
+        {
+            "p_priority": [(None, MISSING), (0, INVALID), (199, INVALID), ("all", NO_NUMBER)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
+    "set_retry_policy": (
+        {"p_verdict": "unknown", "p_reason": "x", "p_base_delay": "6 s", "p_quiet": "2 h"},
+        {
+            "p_verdict": [*UNUSABLE_TEXT, ("Unknown", INVALID), ("not_found", INVALID)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+            "p_base_delay": NO_DELAY,
+            "p_max_delay": NO_DELAY,
+            "p_slow_delay": NO_DELAY,
+            "p_factor": [(Decimal(each), INVALID) for each in ("0", "0.99", "-2", "10.1", "NaN")],
+            "p_jitter": [(Decimal(each), INVALID) for each in ("-0.1", "1.1")],
+            "p_slow_after": [(0, INVALID), (-1, INVALID), (1001, INVALID)],
+            "p_max_retries": [(-1, INVALID), (1001, INVALID)],
+            "p_max_age": [("0", INVALID), ("-1 d", INVALID), ("2 y", INVALID), ("long", NO_INTERVAL)],
+            "p_quiet": [("9 min 59 s", INVALID), ("-1 h", INVALID), ("31 d", INVALID), ("long", NO_INTERVAL)],
+            "p_key_max_age": [("20 h 1 s", INVALID), ("-1 h", INVALID), ("0", INVALID), ("long", NO_INTERVAL)],
+        },
+    ),
+    "forget_runners": (
+        {"p_unseen_for": "30 d", "p_reason": "x"},
+        {
+            "p_unseen_for": [(None, MISSING), ("59 min", INVALID), ("-1 d", INVALID), ("long", NO_INTERVAL)],
             "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
         },
     ),

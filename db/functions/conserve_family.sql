@@ -1,8 +1,10 @@
 -- Not a minor unit is lost between a transfer, its slices, and what took over from them.
 
+-- Fired at commit, when who called the function that wrote the row is himself again: hence SECURITY DEFINER.
 create or replace function marketplace.tg_seller_transfers__conserve_family()
 returns trigger
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -4,6 +4,7 @@ create or replace function marketplace._is_in_flight(p_root_id bigint)
 returns boolean
 language plpgsql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

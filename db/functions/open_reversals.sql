@@ -4,6 +4,7 @@ create or replace function marketplace._reason_open(p_row marketplace.seller_tra
 returns text
 language plpgsql
 immutable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

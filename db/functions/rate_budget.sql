@@ -9,6 +9,7 @@ create or replace function marketplace._rate_at(p_control marketplace.stripe_con
 returns numeric
 language plpgsql
 immutable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -28,6 +29,7 @@ create or replace function marketplace._tokens_now(p_control marketplace.stripe_
 returns numeric
 language plpgsql
 immutable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

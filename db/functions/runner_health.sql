@@ -34,3 +34,25 @@ as $$
 $$;
 
 comment on function marketplace.read_runner_health() is 'The view runner_health, for programs: they call functions only.';
+
+create or replace function marketplace.forget_runners(p_unseen_for interval, p_reason text)
+returns setof marketplace.runners
+language plpgsql
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform marketplace._require_text('p_reason', p_reason, 1000);
+  if p_unseen_for is null or p_unseen_for < interval '1 hour' then
+    raise exception 'p_unseen_for is %', coalesce(p_unseen_for::text, 'missing')
+      using errcode = case when p_unseen_for is null then 'null_value_not_allowed' else 'invalid_parameter_value' end,
+            hint = 'Pass an hour or more: a runner that is forgotten while it runs has to register again.',
+            column = 'p_unseen_for';
+  end if;
+  return query
+    delete from marketplace.runners as r where r.last_seen_at < clock_timestamp() - p_unseen_for returning r.*;
+end
+$$;
+
+comment on function marketplace.forget_runners(interval, text) is
+  'Forgets the runners that have not claimed for that long, and returns them. Their leases lapse as they would.';

@@ -41,49 +41,9 @@ as $$
   inner join pg_catalog.pg_class as c on c.oid = g.tgrelid
   where c.relnamespace = 'marketplace'::regnamespace and not g.tgisinternal and g.tgenabled <> 'A'
   union all
-  select 'guard missing', format('%s on marketplace.%s', w.trigger, w.relation), null,
+  select 'guard missing', format('%s on marketplace.%s', g.guard, g.relation), null,
     'Bind it again as the migration bind-guards does.'
-  from (values
-    ('_100_guard_transition', 'seller_transfers', 'tg_seller_transfers__guard_transition'),
-    ('_200_guard_frozen', 'seller_transfers', 'tg_seller_transfers__guard_frozen'),
-    ('_800_conserve_birth', 'seller_transfers', 'tg_seller_transfers__conserve_family'),
-    ('_800_conserve_amount', 'seller_transfers', 'tg_seller_transfers__conserve_family'),
-    ('_900_log_birth', 'seller_transfers', 'tg_seller_transfers__log_status'),
-    ('_900_log_status', 'seller_transfers', 'tg_seller_transfers__log_status'),
-    ('_100_refuse_delete', 'seller_transfers', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'seller_transfers', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'transfer_status_log', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'transfer_status_log', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'transfer_attempts', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'transfer_attempts', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'reversal_requests', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'reversal_requests', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'reversal_requests', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'reversal_request_lines', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'reversal_request_lines', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'reversal_request_lines', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'stripe_control', 'tg_records__refuse_change'),
-    ('_100_refuse_repinning', 'stripe_control', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'stripe_control', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'stripe_control', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'stripe_control_log', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'stripe_control_log', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'retry_policy', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'retry_policy', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'stripe_events', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'stripe_events', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'stripe_events', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'stripe_refunds', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'stripe_refunds', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'stripe_refunds', 'tg_records__refuse_change'),
-    ('_100_refuse_change', 'stripe_disputes', 'tg_records__refuse_change'),
-    ('_100_refuse_delete', 'stripe_disputes', 'tg_records__refuse_change'),
-    ('_100_refuse_truncate', 'stripe_disputes', 'tg_records__refuse_change')
-  ) as w (trigger, relation, function)
-  where not exists (
-    select from pg_catalog.pg_trigger as g
-    where g.tgname = w.trigger and g.tgrelid = to_regclass('marketplace.' || w.relation)
-      and g.tgfoid = to_regproc('marketplace.' || w.function))
+  from marketplace._missing_guards() as g
   union all
   select 'index not valid', i.indexrelid::regclass::text, null,
     format('drop index %s; then run the migration that builds it again.', i.indexrelid::regclass)
@@ -128,6 +88,8 @@ as $$
     ('idx_stripe_events_kept_payment_intent'), ('idx_stripe_events_charge')
   ) as w (index)
   where to_regclass('marketplace.' || w.index) is null
+  union all
+  select r.problem, r.object, r.detail, r.hint from marketplace._check_roles() as r
 $$;
 
 comment on function marketplace.self_check() is 'One row per thing that is not as it should be, with the next step; none if all is well.';

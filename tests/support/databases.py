@@ -34,8 +34,9 @@ class ServerAddress:
 
 
 def open_database(dsn: str, **options: Any) -> Database:
-    """Connect with autocommit and rows as dicts; `options` are psycopg's, and win."""
-    return psycopg.connect(dsn, **{"autocommit": True, "row_factory": dict_row, **options})
+    """Connect with autocommit and rows as dicts; `options` are psycopg's, and win. Guards may be taken away."""
+    allowing = {"options": "-c marketplace.guards_may_change=on"}
+    return psycopg.connect(dsn, **{"autocommit": True, "row_factory": dict_row, **allowing, **options})
 
 
 def rows(db: Database, query: str, **parameters: Any) -> list[DictRow]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yoyo
 
@@ -61,8 +62,10 @@ def yoyo_uri(dsn: str) -> str:
 
 @contextmanager
 def open_yoyo(dsn: str, folder: Path | None = None) -> Iterator[Yoyo]:
-    """yoyo on the database and the migrations of `folder`, a db/; this checkout's unless named."""
-    with yoyo.get_backend(yoyo_uri(dsn)) as backend:
+    """yoyo on the database and the migrations of `folder`, a db/; this checkout's unless named. Guards may change."""
+    uri = yoyo_uri(dsn)
+    allowing = quote("-c marketplace.guards_may_change=on")
+    with yoyo.get_backend(f"{uri}{'&' if '?' in uri else '?'}options={allowing}") as backend:
         yield Yoyo(backend, yoyo.read_migrations(str((folder or db_folder()) / "migrations")))
 
 

@@ -1,0 +1,123 @@
+-- Who owns what, and who may do what: all of it is here. Whatever is not given here, nobody but the owner has.
+--
+-- The file is loaded last, so it finds all there is. Whoever may triage may read; no other group has what another has.
+-- Tables are the owner's: functions run with its rights (SECURITY DEFINER), and so do views.
+
+do $$
+declare
+  v_command text;
+begin
+  for v_command in
+    select 'alter schema marketplace owner to marketplace_owner'
+    from pg_catalog.pg_namespace as n
+    where n.nspname = 'marketplace' and n.nspowner <> 'marketplace_owner'::regrole
+    union all
+    select format(
+      'alter %s marketplace.%I owner to marketplace_owner',
+      case c.relkind when 'v' then 'view' when 'c' then 'type' else 'table' end, c.relname)
+    from pg_catalog.pg_class as c
+    where c.relnamespace = 'marketplace'::regnamespace and c.relkind in ('r', 'p', 'v', 'c')
+      and c.relowner <> 'marketplace_owner'::regrole
+    union all
+    select format('alter routine %s owner to marketplace_owner', p.oid::regprocedure)
+    from pg_catalog.pg_proc as p
+    where p.pronamespace = 'marketplace'::regnamespace and p.proowner <> 'marketplace_owner'::regrole
+    union all
+    select format('revoke all on type marketplace.%I from public', c.relname)
+    from pg_catalog.pg_class as c
+    where c.relnamespace = 'marketplace'::regnamespace and c.relkind = 'c'
+  loop
+    execute v_command;
+  end loop;
+end
+$$;
+
+revoke all on all functions in schema marketplace
+from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
+revoke all on all tables in schema marketplace
+from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
+revoke all on schema marketplace from public;
+grant usage on schema marketplace to marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
+
+do $$
+declare
+  v_grant record;
+begin
+  for v_grant in
+    select g.routine, string_agg('marketplace_' || r.role, ', ' order by r.role) as roles
+    from (values
+      -- The marketplace's app: payouts, refunds, what Stripe tells its webhook.
+      ('create_transfer', array['app']),
+      ('record_completed_transfer', array['app', 'triage']),
+      ('request_reversal', array['app', 'triage']),
+      ('withdraw_reversal_request', array['app', 'triage']),
+      ('note_charge', array['app', 'triage']),
+      -- The webhook and catch-up.
+      ('acted_event_types', array['app', 'runner']),
+      ('ingest_stripe_event', array['app', 'runner']),
+      ('retry_events', array['app', 'runner', 'triage']),
+      -- Runners.
+      ('register_runner', array['runner']),
+      ('claim_due_reversals', array['runner']),
+      ('claim_due_transfers', array['runner']),
+      ('record_reversal_outcomes', array['runner']),
+      ('record_transfer_outcomes', array['runner']),
+      ('next_due_in', array['runner', 'readonly']),
+      -- People who mend things.
+      ('forget_runners', array['triage']),
+      ('look_up_first', array['triage']),
+      ('pause_stripe_calls', array['triage']),
+      ('remove_error_rule', array['triage']),
+      ('reopen', array['triage']),
+      ('resume_stripe_calls', array['triage']),
+      ('retry_now', array['triage']),
+      ('set_error_rule', array['triage']),
+      ('set_refunds_by', array['triage']),
+      ('set_retry_policy', array['triage']),
+      ('set_stripe_rate', array['triage']),
+      -- Who looks, and what every program asks at its start.
+      ('can_transition_transfer_status', array['app', 'runner', 'readonly']),
+      ('classify_stripe_outcome', array['readonly']),
+      ('read_kept_events', array['readonly']),
+      ('read_needs_attention', array['readonly']),
+      ('read_open_reversals', array['readonly']),
+      ('read_open_transfers', array['readonly']),
+      ('read_queue_health', array['runner', 'readonly']),
+      ('read_rate_budget', array['readonly']),
+      ('read_runner_health', array['readonly']),
+      ('read_transfer_totals', array['readonly']),
+      ('schema_state', array['app', 'runner', 'readonly']),
+      ('self_check', array['readonly']),
+      -- What views call is called with the reader's rights.
+      ('_is_in_flight', array['readonly']),
+      ('_rate_at', array['readonly']),
+      ('_reason_open', array['readonly']),
+      ('_tokens_now', array['readonly'])
+    ) as g (routine, roles)
+    cross join lateral unnest(g.roles) as r (role)
+    group by g.routine
+  loop
+    execute format('grant execute on function marketplace.%I to %s', v_grant.routine, v_grant.roles);
+  end loop;
+  for v_grant in
+    select c.relname as relation
+    from pg_catalog.pg_class as c
+    where c.relnamespace = 'marketplace'::regnamespace and c.relkind = 'v'
+  loop
+    execute format('grant select on marketplace.%I to marketplace_readonly', v_grant.relation);
+  end loop;
+end
+$$;
+
+-- Records may be read as they are, for triage and finance; what Stripe told word for word may not: buyers are in it.
+grant select on
+  marketplace.charges, marketplace.currencies, marketplace.retry_policy, marketplace.reversal_request_lines,
+  marketplace.reversal_requests, marketplace.runners, marketplace.schema_release, marketplace.seller_transfers,
+  marketplace.stripe_control, marketplace.stripe_control_log, marketplace.stripe_disputes,
+  marketplace.stripe_error_rules, marketplace.stripe_refunds, marketplace.transfer_attempts,
+  marketplace.transfer_status_log
+to marketplace_readonly;
+grant select (
+  event_id, type, livemode, account, created_at, received_at, raw_sha256, object_id, charge_id, payment_intent, state,
+  detail, next_step, order_id, attempts, last_tried_at
+) on marketplace.stripe_events to marketplace_readonly;
