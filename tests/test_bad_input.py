@@ -384,7 +384,7 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         {
             "p_priority": [(None, MISSING), (0, INVALID), (-1, INVALID), ("first", NO_NUMBER)],
             "p_http_status": [(None, MISSING), *[(each, INVALID) for each in NO_ERROR], ("4xx", NO_NUMBER)],
-            "p_verdict": [*UNUSABLE_TEXT, ("already_reversed", INVALID), ("succeeded", INVALID), ("Transient", INVALID)],
+            "p_verdict": [*UNUSABLE_TEXT, ("already_reversed", INVALID), ("succeeded", INVALID)],
             "p_note": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
             "p_error_type": [*UNUSABLE_TEXT[1:-1], ("x" * 101, INVALID)],
             "p_error_code": [*UNUSABLE_TEXT[1:-1], ("x" * 101, INVALID)],
