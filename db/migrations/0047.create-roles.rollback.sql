@@ -1,5 +1,7 @@
 -- Gives everything to whoever rolls back. The roles go with the last database that has them.
 
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 declare
   v_command text;

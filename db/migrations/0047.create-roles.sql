@@ -2,6 +2,8 @@
 -- db/functions/zz_access.sql. Roles belong to the server, not to the database: they may be there already.
 -- depends: 0046.index-unheard-reversals
 
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 declare
   v_role record;

@@ -1,5 +1,7 @@
 -- Refuses once a rule or a policy was changed by its function: what the log tells of that is not dropped.
 
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 begin
   if to_regclass('marketplace.stripe_control_log') is null then

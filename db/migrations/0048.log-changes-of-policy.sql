@@ -1,6 +1,8 @@
 -- Who changed which rule, and why, is kept with what else was changed about the calls.
 -- depends: 0047.create-roles
 
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 begin
   if not exists (

@@ -26,6 +26,8 @@ def load_functions(connection: Any) -> None:
     head = max(p.name for p in MIGRATIONS.glob("[0-9]*.sql") if not p.name.endswith(".rollback.sql"))
     digest = hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()
     with connection.cursor() as cursor:
+        # What is in schema public must not get between a superuser and what he means.
+        cursor.execute("set local search_path = pg_catalog, pg_temp")
         for check_bodies in ("off", "on"):
             cursor.execute(f"set local check_function_bodies = {check_bodies}")
             for path in files:
@@ -36,6 +38,7 @@ def load_functions(connection: Any) -> None:
             "functions_sha256 = excluded.functions_sha256, loaded_at = clock_timestamp(), loaded_by = session_user",
             (head.removesuffix(".sql"), digest),
         )
+        cursor.execute("set local search_path to default")
 
 
 steps = [step(load_functions)]
