@@ -25,7 +25,7 @@ begin
         'marketplace_app', 'marketplace_runner', 'marketplace_triage', 'marketplace_readonly']::regrole[]::oid[])
     group by o.object, a.grantee
     union all
-    select 'owner logs in', r.rolname::text, null, format('alter role %I nologin;', r.rolname)
+    select 'group logs in', r.rolname::text, null, format('alter role %I nologin;', r.rolname)
     from pg_catalog.pg_roles as r
     where r.rolname in (
       'marketplace_owner', 'marketplace_app', 'marketplace_runner', 'marketplace_triage', 'marketplace_readonly')

@@ -1,0 +1,351 @@
+"""Who may do what: every role, every object, every privilege, against a matrix written by hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from runner.migrate import MigrationRefused, migrate
+from runner.sandbox.embedded_postgres import EmbeddedPostgres
+from tests.support.databases import SETTINGS, Database, open_database, row, rows, value
+from tests.support.transfers import create_transfer, record_transfer, request_reversal
+
+pytest_plugins = ("tests.support.rolled_back",)
+
+OWNER = "marketplace_owner"
+GROUPS = ("app", "runner", "triage", "readonly")
+STRANGER = "somebody"  # no member of anything: has what PUBLIC has
+
+EVENTS = {"acted_event_types", "ingest_stripe_event", "retry_events"}
+LOOKING = {
+    "can_transition_transfer_status",
+    "classify_stripe_outcome",
+    "next_due_in",
+    "read_kept_events",
+    "read_needs_attention",
+    "read_open_reversals",
+    "read_open_transfers",
+    "read_queue_health",
+    "read_rate_budget",
+    "read_runner_health",
+    "read_transfer_totals",
+    "schema_state",
+    "self_check",
+    # Called by views, with the rights of who reads them.
+    "_is_in_flight",
+    "_rate_at",
+    "_reason_open",
+    "_tokens_now",
+}
+MAY_CALL: dict[str, set[str]] = {
+    STRANGER: set(),
+    "marketplace_app": EVENTS
+    | {
+        "can_transition_transfer_status",
+        "create_transfer",
+        "note_charge",
+        "record_completed_transfer",
+        "request_reversal",
+        "schema_state",
+        "withdraw_reversal_request",
+    },
+    "marketplace_runner": EVENTS
+    | {
+        "can_transition_transfer_status",
+        "claim_due_reversals",
+        "claim_due_transfers",
+        "next_due_in",
+        "read_queue_health",
+        "record_reversal_outcomes",
+        "record_transfer_outcomes",
+        "register_runner",
+        "schema_state",
+    },
+    "marketplace_triage": LOOKING
+    | {
+        "forget_runners",
+        "look_up_first",
+        "note_charge",
+        "pause_stripe_calls",
+        "record_completed_transfer",
+        "remove_error_rule",
+        "reopen",
+        "request_reversal",
+        "resume_stripe_calls",
+        "retry_events",
+        "retry_now",
+        "set_error_rule",
+        "set_refunds_by",
+        "set_retry_policy",
+        "set_stripe_rate",
+        "withdraw_reversal_request",
+    },
+    "marketplace_readonly": LOOKING,
+}
+READERS = {"marketplace_triage", "marketplace_readonly"}
+# Of these not everything may be read: what Stripe told word for word has buyers in it.
+PARTLY_READ = {"stripe_events": {"payload"}}
+
+RELATION_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
+COLUMN_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "REFERENCES")
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    rolled_back_db.execute(f"create role {STRANGER}")
+    return rolled_back_db
+
+
+def relations(db: Database, *kinds: str) -> list[str]:
+    query = (
+        "select relname from pg_class"
+        " where relnamespace = 'marketplace'::regnamespace and relkind::text = any (%(kinds)s)"
+    )
+    found = [each["relname"] for each in rows(db, query, kinds=list(kinds))]
+    assert found, kinds
+    return found
+
+
+def privileges(db: Database) -> list[str]:
+    newer = ("MAINTAIN",) if db.info.server_version >= 170000 else ()
+    return [*RELATION_PRIVILEGES, *newer]
+
+
+def test_no_role_has_a_privilege_on_a_relation_that_the_matrix_does_not_give(db: Database) -> None:
+    held = {
+        (each["role"], each["relation"], each["privilege"])
+        for each in rows(
+            db,
+            "select r.role, c.relname as relation, p.privilege from pg_class as c"
+            " cross join unnest(%(roles)s::text[]) as r (role)"
+            " cross join unnest(%(privileges)s::text[]) as p (privilege)"
+            " where c.relnamespace = 'marketplace'::regnamespace and c.relkind in ('r', 'p', 'v', 'm', 'f')"
+            " and has_table_privilege(r.role, c.oid, p.privilege)",
+            roles=[*MAY_CALL, OWNER],
+            privileges=privileges(db),
+        )
+    }
+    tables, views = relations(db, "r"), relations(db, "v")
+    expected = {(role, each, "SELECT") for role in READERS for each in (*tables, *views) if each not in PARTLY_READ}
+    expected |= {(OWNER, each, privilege) for each in (*tables, *views) for privilege in privileges(db)}
+    assert held == expected
+
+
+def test_no_role_has_a_privilege_on_a_column_that_the_matrix_does_not_give(db: Database) -> None:
+    held = {
+        (each["role"], each["relation"], each["attname"], each["privilege"])
+        for each in rows(
+            db,
+            "select r.role, c.relname as relation, a.attname, p.privilege from pg_class as c"
+            " inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+            " cross join unnest(%(roles)s::text[]) as r (role)"
+            " cross join unnest(%(privileges)s::text[]) as p (privilege)"
+            " where c.relnamespace = 'marketplace'::regnamespace and c.relkind in ('r', 'v')"
+            " and has_column_privilege(r.role, c.oid, a.attnum, p.privilege)",
+            roles=list(MAY_CALL),
+            privileges=list(COLUMN_PRIVILEGES),
+        )
+    }
+    columns = rows(
+        db,
+        "select c.relname as relation, a.attname from pg_class as c"
+        " inner join pg_attribute as a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped"
+        " where c.relnamespace = 'marketplace'::regnamespace and c.relkind in ('r', 'v')",
+    )
+    assert held == {
+        (role, each["relation"], each["attname"], "SELECT")
+        for role in READERS
+        for each in columns
+        if each["attname"] not in PARTLY_READ.get(each["relation"], ())
+    }
+
+
+def test_no_role_may_call_what_the_matrix_does_not_give(db: Database) -> None:
+    may = rows(
+        db,
+        "select r.role, p.proname from pg_proc as p cross join unnest(%(roles)s::text[]) as r (role)"
+        " where p.pronamespace = 'marketplace'::regnamespace and has_function_privilege(r.role, p.oid, 'EXECUTE')",
+        roles=list(MAY_CALL),
+    )
+    assert {role: {each["proname"] for each in may if each["role"] == role} for role in MAY_CALL} == MAY_CALL
+
+
+def test_no_role_but_the_owner_has_more_of_the_rest_than_the_use_of_the_schema(db: Database) -> None:
+    held = rows(
+        db,
+        """
+        select r.role, 'schema' as kind, 'marketplace' as name, p.privilege
+        from unnest(%(roles)s::text[]) as r (role) cross join unnest(array['USAGE', 'CREATE']) as p (privilege)
+        where has_schema_privilege(r.role, 'marketplace', p.privilege)
+        union all
+        select r.role, 'sequence', c.relname, p.privilege
+        from pg_class as c cross join unnest(%(roles)s::text[]) as r (role)
+        cross join unnest(array['USAGE', 'SELECT', 'UPDATE']) as p (privilege)
+        where c.relnamespace = 'marketplace'::regnamespace and c.relkind = 'S'
+          and has_sequence_privilege(r.role, c.oid, p.privilege)
+        union all
+        select r.role, 'type', t.typname, 'USAGE'
+        from pg_type as t inner join pg_class as c on c.oid = t.typrelid and c.relkind = 'c'
+        cross join unnest(%(roles)s::text[]) as r (role)
+        where t.typnamespace = 'marketplace'::regnamespace and has_type_privilege(r.role, t.oid, 'USAGE')
+        """,
+        roles=list(MAY_CALL),
+    )
+    assert {(each["role"], each["kind"], each["name"], each["privilege"]) for each in held} == {
+        (f"marketplace_{group}", "schema", "marketplace", "USAGE") for group in GROUPS
+    }
+
+
+def test_everything_is_the_owners_and_nobody_logs_in_as_a_group(db: Database) -> None:
+    owners = rows(
+        db,
+        """
+        select distinct owner::regrole::text as owner from (
+          select relowner as owner from pg_class where relnamespace = 'marketplace'::regnamespace
+          union all select proowner from pg_proc where pronamespace = 'marketplace'::regnamespace
+          union all select typowner from pg_type where typnamespace = 'marketplace'::regnamespace
+          union all select nspowner from pg_namespace where nspname = 'marketplace') as o""",
+    )
+    assert owners == [{"owner": OWNER}]
+    groups = rows(
+        db,
+        "select rolname, rolcanlogin, rolsuper, rolcreaterole, rolbypassrls from pg_roles"
+        " where rolname like 'marketplace\\_%%'",
+    )
+    assert {each["rolname"] for each in groups} == {OWNER, *(f"marketplace_{group}" for group in GROUPS)}
+    assert not any(each[key] for each in groups for key in each if key != "rolname")
+
+
+def test_what_roles_call_runs_as_the_owner_with_a_path_of_its_own_and_helpers_do_not(db: Database) -> None:
+    called = set().union(*MAY_CALL.values()) | {"validate_constraints"}
+    definers = rows(
+        db,
+        "select proname, proconfig from pg_proc where pronamespace = 'marketplace'::regnamespace and prosecdef",
+    )
+    # Fired at commit, when who called the function is himself again.
+    assert {each["proname"] for each in definers} == called | {"tg_seller_transfers__conserve_family"}
+    assert all("search_path=pg_catalog, pg_temp" in each["proconfig"] for each in definers)
+
+
+@contextmanager
+def acting_as(db: Database, role: str) -> Iterator[None]:
+    """As if a member of the role had connected."""
+    with db.transaction():
+        db.execute(f"set local session authorization {role}".encode())
+        yield
+        db.execute("reset session authorization")
+
+
+def test_each_view_can_be_read_by_whom_it_is_for(db: Database) -> None:
+    record_transfer(db)
+    request_reversal(db)
+    create_transfer(db, 2)
+    for role in sorted(READERS):
+        with acting_as(db, role):
+            for view in relations(db, "v"):
+                rows(db, f"select * from marketplace.{view}")
+    for role in sorted(MAY_CALL.keys() - READERS):
+        for view in relations(db, "v"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege), acting_as(db, role):
+                rows(db, f"select * from marketplace.{view}")
+
+
+def test_who_did_it_is_who_connected_not_the_owner(db: Database) -> None:
+    with acting_as(db, "marketplace_app"):
+        transfer = create_transfer(db)
+    assert (
+        value(
+            db,
+            "select logged_by from marketplace.transfer_status_log where transfer_id = %(id)s",
+            id=transfer["id"],
+        )
+        == "marketplace_app"
+    )
+
+
+def test_what_is_asked_at_commit_is_asked_of_an_app_as_well(dsn: str) -> None:
+    with open_database(dsn) as db:
+        db.execute("set session authorization marketplace_app")
+        create_transfer(db)  # commits
+        assert value(db, "select current_user::text") == "marketplace_app"
+        db.execute("reset session authorization")
+        with pytest.raises(psycopg.Error) as refused:
+            db.execute("update marketplace.seller_transfers set original_amount = original_amount + 1")
+        assert refused.value.sqlstate in ("ST002", "ST009")
+
+
+def test_logins_without_timeouts_are_found_and_the_hint_mends_them(db: Database) -> None:
+    db.execute("create role visitor login in role marketplace_readonly")
+    db.execute("alter role visitor set lock_timeout = '5s'")
+    db.execute("create role stranger_with_login login")
+    for missing in (2, 1):
+        found = row(db, "select * from marketplace.self_check()")
+        assert (found["problem"], found["object"]) == ("login without timeouts", "visitor")
+        assert len(found["detail"].split(", ")) == missing
+        db.execute(found["hint"].encode())
+    assert rows(db, "select * from marketplace.self_check()") == []
+    db.execute("alter role visitor set statement_timeout = 0")
+    assert len(rows(db, "select * from marketplace.self_check()")) == 1
+
+
+def test_what_somebody_else_was_given_is_found_and_the_hint_takes_it_back(db: Database) -> None:
+    for opened in (
+        f"grant select on marketplace.seller_transfers to {STRANGER}",
+        f"grant update (status) on marketplace.seller_transfers to {STRANGER}",
+        "grant execute on function marketplace.create_transfer to public",
+        f"grant usage on schema marketplace to {STRANGER}",
+        f"grant usage on sequence marketplace.seller_transfers_id_seq to {STRANGER}",
+    ):
+        db.execute(opened.encode())
+        found = row(db, "select * from marketplace.self_check()")
+        assert found["problem"] == "open grant"
+        db.execute(found["hint"].encode())
+        assert rows(db, "select * from marketplace.self_check()") == [], opened
+
+
+def test_what_is_not_the_owners_and_a_group_that_logs_in_are_found(db: Database) -> None:
+    db.execute("alter table marketplace.charges owner to current_user")
+    db.execute("alter role marketplace_runner login")
+    found = rows(db, "select problem, object from marketplace.self_check() order by problem")
+    assert {(each["problem"], each["object"]) for each in found} >= {
+        ("not the owner's", "table marketplace.charges"),
+        ("group logs in", "marketplace_runner"),
+    }
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """Roles belong to a server: one that nobody has migrated on yet."""
+    with EmbeddedPostgres(settings=SETTINGS) as server:
+        yield server
+
+
+def as_user(dsn: str, user: str) -> str:
+    head, at, tail = dsn.partition("@")
+    assert at
+    return f"{head[: head.index('//') + 2]}{user}@{tail}"
+
+
+def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_server: EmbeddedPostgres) -> None:
+    with open_database(own_server.dsn()) as admin:
+        admin.execute("create role deployer login createrole")
+        admin.execute("create role shy login")
+        admin.execute("create database shop owner deployer")
+        admin.execute("create database shy_shop owner shy")
+    shop = as_user(own_server.dsn("shop"), "deployer")
+
+    with pytest.raises(MigrationRefused, match="may not create role"):
+        migrate(as_user(own_server.dsn("shy_shop"), "shy"))
+    assert migrate(shop).applied
+    assert migrate(shop).applied == []
+
+    with open_database(shop) as db:
+        assert {each["problem"] for each in rows(db, "select * from marketplace.self_check()")} == {
+            "event trigger missing"
+        }
+        db.execute("create role shop_app login in role marketplace_app")
+    with open_database(as_user(own_server.dsn("shop"), "shop_app")) as app:
+        create_transfer(app)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            rows(app, "select * from marketplace.seller_transfers")
