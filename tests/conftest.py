@@ -2,9 +2,11 @@
 
 `db`, `dsn` and `connect`: a fresh database for each test, with the project's schema and functions. `empty_dsn`:
 one with nothing in it. `simulator`: a Stripe that has seen nothing yet. Each pytest process has one PostgreSQL
-and one simulator of its own, started when first asked for; both end with it, however it ends.
+and one simulator of its own, started when first asked for; both end with it, however it ends. The PostgreSQL is
+the embedded one, or with `--postgres-bin=DIR` that of an installation whose programs are in DIR.
 """
 
+import argparse
 import os
 import shutil
 import signal
@@ -35,6 +37,22 @@ _MEMORY = Path("/dev/shm")
 _ENOUGH_BYTES = 4 << 30
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres-bin",
+        type=_folder_of_programs,
+        metavar="DIR",
+        help="run on the PostgreSQL whose programs are in DIR, instead of the embedded one",
+    )
+
+
+def _folder_of_programs(text: str) -> Path:
+    folder = Path(text).absolute()
+    if not all(os.access(folder / program, os.X_OK) for program in ("postgres", "initdb")):
+        raise argparse.ArgumentTypeError(f"{folder} has no postgres and initdb that can be run")
+    return folder
+
+
 def pytest_configure() -> None:
     # A worker of pytest-xdist outlives its killed controller by up to 15 s; ours, and what they started, do not.
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -59,9 +77,16 @@ def _memory_will_do() -> bool:
 
 
 @pytest.fixture(scope="session")
-def embedded_postgres() -> Iterator[EmbeddedPostgres]:
+def postgres_bin(pytestconfig: pytest.Config) -> Path | None:
+    """The programs to run a server of the schema with, for `EmbeddedPostgres(bindir=…)`; None: the embedded ones."""
+    chosen: Path | None = pytestconfig.getoption("--postgres-bin")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres(postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
     """The server of this session. A test that stops, crashes or configures one starts its own."""
-    with EmbeddedPostgres(settings=SETTINGS) as server:
+    with EmbeddedPostgres(bindir=postgres_bin, settings=SETTINGS) as server:
         yield server
 
 

@@ -215,10 +215,10 @@ def test_connections_that_are_terminated_are_made_anew(
 
 
 def test_a_database_that_crashes_and_comes_back_is_waited_for_and_nothing_is_doubled(
-    simulator: SimulatorClient, tmp_path: Path
+    postgres_bin: Path | None, simulator: SimulatorClient, tmp_path: Path
 ) -> None:
     # What is committed must outlive the crash, as it does where there is real money.
-    with EmbeddedPostgres(settings={**SETTINGS, "synchronous_commit": "on"}) as server:
+    with EmbeddedPostgres(bindir=postgres_bin, settings={**SETTINGS, "synchronous_commit": "on"}) as server:
         dsn = server.dsn()
         migrate_database(dsn)
         with runners(dsn, simulator.base_url, tmp_path) as start_runner:
