@@ -16,7 +16,10 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : cpus > 3 ? 4 : cpus + 1)))
 
 # The tests start hundreds of processes: each would compile everything anew where the environment forbids to keep it.
-test model sweep chaos mutants: export PYTHONDONTWRITEBYTECODE =
+test test-matrix model sweep chaos mutants: export PYTHONDONTWRITEBYTECODE =
+
+# What `make test-matrix` runs on: all majors that can be had here, or the ones named.
+MAJORS ?=
 
 # What `make chaos` runs.
 SEEDS ?= 1..20
@@ -33,7 +36,7 @@ MIGRATIONS = grep -$(1) '^-- transactional: false' db/migrations/[0-9]*.sql | gr
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: setup
 setup: $(INSTALLED) ## Make .venv with everything a checkout needs
@@ -67,6 +70,10 @@ run: setup ## Run one runner on DATABASE_URL with STRIPE_API_KEY, until Ctrl-C
 .PHONY: test
 test: setup ## Run the tests (ARGS='-k lease -x')
 	@$(PY) -m pytest -n $(WORKERS) $(ARGS)
+
+.PHONY: test-matrix
+test-matrix: setup ## Run them on PostgreSQL 14 to 18, as far as they can be had (MAJORS='14 18')
+	@$(PY) -m tests.matrix --majors '$(MAJORS)' -- -q -n $(WORKERS) $(ARGS)
 
 .PHONY: chaos
 chaos: setup ## Break everything at random and compare the books (SEEDS=1..20 ROWS=60)
@@ -122,5 +129,5 @@ clean: ## Remove caches, builds and the demo's database (not .venv)
 		target=$$(readlink "$$link") || continue; \
 		case $$target in /var/tmp/seller-transfers-data-*) rm -rf "$$target" ;; esac; \
 	done
-	@rm -rf .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf .cache .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	@find runner tests db -type d -name __pycache__ -prune -exec rm -rf {} +

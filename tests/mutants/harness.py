@@ -23,7 +23,18 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # The first compares the mutants' texts with the files; the second is a linter, and one that stumbles over a bug says
 # nothing of what the bug does.
 _NO_JUDGES = ("tests/test_mutants.py", "tests/test_plpgsql_check.py")
-_NOT_COPIED = (".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", ".sandbox", "build", "dist", "*.egg-info")
+_NOT_COPIED = (
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".cache",
+    ".*_cache",
+    ".hypothesis",
+    ".sandbox",
+    "build",
+    "dist",
+    "*.egg-info",
+)
 _LIKELY_SECONDS = 180.0
 _SUITE_SECONDS = 600.0
 _END_SECONDS = 20.0
