@@ -1,7 +1,7 @@
 """The database as this program sees it: one Python function per SQL function, typed rows, nothing else.
 
 Each call is one statement in a transaction of its own, so that nothing is open while Stripe is called. Connections may
-pass through a pooler in transaction mode: no prepared statements, no SET; only `listen` needs one that does not.
+pass through a pooler in transaction mode: no prepared statements, no SET; only `listen` needs a session.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from psycopg.types.json import Jsonb
 
 from runner.clock import boottime_seconds
 from runner.outcome import Outcome
+from runner.pooler import SessionShared, is_shared_async
 from runner.schema import SchemaRelease
 
 Row = TypeVar("Row")
@@ -430,9 +431,14 @@ class Database:
 
 
 async def listen(conninfo: str, application_name: str) -> AsyncIterator[None]:
-    """Yield when listening has begun and at every NOTIFY, until the connection breaks: DatabaseUnavailable."""
+    """Yield when listening has begun and at every NOTIFY, until the connection breaks: DatabaseUnavailable.
+
+    Raises SessionShared behind a pooler in transaction mode: notices would go to whoever has the session then.
+    """
     try:
         async with await _connect(conninfo, application_name) as connection:
+            if await is_shared_async(connection, lambda: _connect(conninfo, application_name)):
+                raise SessionShared("a pooler in transaction mode hands the session that would listen to others")
             await connection.execute(f"LISTEN {_CHANNEL}")
             yield
             async for _ in connection.notifies():

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 
+from runner.pooler import is_shared
 from runner.schema import db_folder, migration_ids
 
 # Any constant will do, as long as every release has the same.
@@ -53,7 +54,7 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
     lock_timeout = _DDL_LOCK_TIMEOUT
 
     def connect(self, dburi: Any) -> psycopg.Connection[Any]:
-        connection = psycopg.connect(self.conninfo, autocommit=True, application_name="seller-transfers migrate")
+        connection = _connect(self.conninfo)
         connection.add_notice_handler(_pass_warnings_to(self.notify))
         self.schema = None
         connection.execute(f"SET lock_timeout = '{self.lock_timeout}'")
@@ -132,10 +133,20 @@ def _pass_warnings_to(notify: Notify) -> Callable[[psycopg.errors.Diagnostic], N
     return handle
 
 
+def _connect(conninfo: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(conninfo, autocommit=True, application_name="seller-transfers migrate")
+
+
 @contextmanager
 def _our_lock(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection that holds the advisory lock, waiting a bounded time for it."""
-    with psycopg.connect(conninfo, autocommit=True, application_name="seller-transfers migrate") as connection:
+    with _connect(conninfo) as connection:
+        # Before the first SET: it would stay behind in the pool, for runners and apps.
+        if is_shared(connection, lambda: _connect(conninfo)):
+            raise MigrationRefused(
+                "migrate needs a direct connection: between here and the server is a pooler in transaction mode,"
+                " which hands the session and its locks to others; give DATABASE_URL the server's own address"
+            )
         connection.execute(f"SET lock_timeout = '{_LOCK_WAIT_SECONDS:.0f}s'")
         # Asked for again and again, not waited for: a statement that waits keeps a snapshot, which the other migrator's
         # CREATE INDEX CONCURRENTLY would wait for in turn.

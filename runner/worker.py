@@ -26,6 +26,7 @@ from runner.database import (
 )
 from runner.kinds import KINDS, Kind
 from runner.outcome import Outcome
+from runner.pooler import SessionShared
 from runner.registration import VERSION, AccountChecker, Registration
 from runner.settings import Settings
 from runner.waiting import Backoff, first_of
@@ -265,6 +266,9 @@ class Worker:
                     self._notified.set()
             except DatabaseUnavailable as error:
                 await asyncio.sleep(failures.next_delay(error))
+            except SessionShared as shared:
+                _log.info("not listening, polling", why=str(shared), poll_seconds=self._settings.poll_seconds)
+                return
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

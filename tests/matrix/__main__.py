@@ -4,6 +4,7 @@ Exit status 1 means that a test failed, that a package was not the one pinned, o
 What cannot be had is left out, and said.
 """
 
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -21,6 +22,8 @@ from tests.matrix.suite import Result, run_suite, table
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def main(majors: str, arguments: tuple[str, ...]) -> None:
     """Run pytest with ARGUMENTS on each major; end with a table."""
+    # As Ctrl-C does: what was unpacked is removed, and pytest ends what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     results = [_result(major, arguments) for major in _chosen(majors)]
     click.echo(f"\n{table(results)}")
     was_run = any(result.problem is None for result in results)
