@@ -25,6 +25,7 @@ IMPORTERS = {
     "psycopg": {
         "runner.database",
         "runner.migrate",
+        "runner.pooler",
         "runner.worker",
         "runner.registration",
         "runner.webhook",
@@ -186,7 +187,7 @@ def test_each_library_is_imported_where_it_belongs(module: Module) -> None:
 
 @pytest.mark.parametrize("module", OUTSIDE_SANDBOX, ids=names(OUTSIDE_SANDBOX))
 def test_sql_is_in_the_database_module_and_where_migrating_needs_it(module: Module) -> None:
-    if module.name not in ("runner.database", "runner.migrate"):
+    if module.name not in ("runner.database", "runner.migrate", "runner.pooler"):
         assert sql_texts(module) == []
         assert statements_run(module) == []
 
@@ -196,6 +197,10 @@ def test_the_database_module_calls_functions_and_listens_and_that_is_all() -> No
 
     assert sql_beyond_functions(database) == []
     assert "LISTEN …" in sql_texts(database)
+
+
+def test_the_pooler_module_asks_one_thing_and_nothing_of_a_table() -> None:
+    assert [text for text in BY_NAME["runner.pooler"].texts() if " " in text] == ["SELECT pg_backend_pid()"]
 
 
 def test_one_python_function_calls_one_sql_function_which_exists() -> None:
