@@ -16,7 +16,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : cpus > 3 ? 4 : cpus + 1)))
 
 # The tests start hundreds of processes: each would compile everything anew where the environment forbids to keep it.
-test test-matrix model sweep chaos mutants: export PYTHONDONTWRITEBYTECODE =
+test test-matrix coverage model sweep chaos mutants: export PYTHONDONTWRITEBYTECODE =
 
 # What `make test-matrix` runs on: all majors that can be had here, or the ones named.
 MAJORS ?=
@@ -75,6 +75,12 @@ test: setup ## Run the tests (ARGS='-k lease -x')
 test-matrix: setup ## Run them on PostgreSQL 14 to 18, as far as they can be had (MAJORS='14 18')
 	@$(PY) -m tests.matrix --majors '$(MAJORS)' -- -q -n $(WORKERS) $(ARGS)
 
+.PHONY: coverage
+coverage: setup ## Run the tests, and show which statements and branches of db/functions they execute
+	@rm -rf .coverage-plpgsql
+	@$(PY) -m pytest -n $(WORKERS) --plpgsql-coverage=.coverage-plpgsql $(ARGS)
+	@$(PY) -m tests.support.plpgsql_coverage .coverage-plpgsql
+
 .PHONY: chaos
 chaos: setup ## Break everything at random and compare the books (SEEDS=1..20 ROWS=60)
 	@$(PY) -m tests.chaos --seeds $(SEEDS) --rows $(ROWS) $(ARGS)
@@ -129,5 +135,5 @@ clean: ## Remove caches, builds and the demo's database (not .venv)
 		target=$$(readlink "$$link") || continue; \
 		case $$target in /var/tmp/seller-transfers-data-*) rm -rf "$$target" ;; esac; \
 	done
-	@rm -rf .cache .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	@rm -rf .cache .coverage-plpgsql .sandbox .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
 	@find runner tests db -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ from runner.sandbox.owned_process import end_with_parent
 from runner.sandbox.simulator import SimulatorClient, simulator_process
 from tests.support.databases import SETTINGS, Connect, Database, ServerAddress, open_database
 from tests.support.migrations import migrate_database
+from tests.support.plpgsql_coverage import PROFILER, Counts, checker
 
 # For `--hypothesis-profile=long`: see tests/test_state_machine.py.
 settings.register_profile("long")
@@ -43,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_folder_of_programs,
         metavar="DIR",
         help="run on the PostgreSQL whose programs are in DIR, instead of the embedded one",
+    )
+    parser.addoption(
+        "--plpgsql-coverage", type=Path, metavar="DIR", help="count what is executed of db/functions, on Debian's"
     )
 
 
@@ -84,10 +88,18 @@ def postgres_bin(pytestconfig: pytest.Config) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def embedded_postgres(postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
+def embedded_postgres(pytestconfig: pytest.Config, postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
     """The server of this session. A test that stops, crashes or configures one starts its own."""
-    with EmbeddedPostgres(bindir=postgres_bin, settings=SETTINGS) as server:
+    coverage = pytestconfig.getoption("plpgsql_coverage")
+    if coverage is None:
+        with EmbeddedPostgres(bindir=postgres_bin, settings=SETTINGS) as server:
+            yield server
+        return
+    counts = Counts()
+    counts.read_before_every_drop()
+    with EmbeddedPostgres(bindir=postgres_bin or checker().bindir, settings={**SETTINGS, **PROFILER}) as server:
         yield server
+    counts.write(coverage)
 
 
 @pytest.fixture(scope="session")
