@@ -59,18 +59,37 @@ def main() -> None:
 
 
 @main.command()
-def migrate() -> None:
+@click.option("--dry-run", is_flag=True, help="Say what would be done and change nothing; exit code 1 if there is any.")
+@click.option(
+    "--lock-timeout",
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    type=click.FloatRange(0.01, 60),
+    help="How long a statement waits for a lock, for others wait behind it.",
+)
+@click.option(
+    "--tries", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often, with pauses in between."
+)
+def migrate(lock_timeout: float, tries: int, *, dry_run: bool) -> None:
     """Bring the database to this program's release.
 
     Applies what migrations are pending, then loads all functions. Needs a role that may create in the database and in
     schema public; the README says what a runner's role needs.
     """
+    from runner.lock_waits import Patience
     from runner.migrate import MigrationRefused
     from runner.migrate import migrate as migrate_database
+    from runner.migration_plan import plan_migration
 
-    settings = _settings(need_stripe=False)
+    conninfo = _settings(need_stripe=False).database_url.get_secret_value()
     try:
-        migrated = migrate_database(settings.database_url.get_secret_value(), click.echo)
+        if dry_run:
+            plan = plan_migration(conninfo)
+            click.echo("\n".join(plan.in_words()))
+            sys.exit(EXIT_CHECK_FOUND_SOMETHING if plan.is_something else 0)
+        patience = Patience(lock_timeout, tries)
+        migrated = migrate_database(conninfo, click.echo, warn=_warn, patience=patience)
     except MigrationRefused as error:
         _fail(EXIT_SCHEMA_UNUSABLE, str(error))
     except psycopg.OperationalError as error:
@@ -78,7 +97,7 @@ def migrate() -> None:
     except psycopg.Error as error:
         _fail(EXIT_SCHEMA_UNUSABLE, _line(error))
     for warning in migrated.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        _warn(warning)
     done = f"{len(migrated.applied)} migrations applied" if migrated.applied else "no migration was pending"
     click.echo(f"{done}; functions loaded; the database is at {own_release().migration_head}")
 
@@ -279,6 +298,10 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _line(error: Exception) -> str:
     return safe_text((str(error).strip() or type(error).__name__).splitlines()[0], 500)
+
+
+def _warn(warning: str) -> None:
+    click.echo(f"warning: {safe_text(warning, _LINE_LIMIT)}", err=True)
 
 
 def _fail(code: int, message: str) -> NoReturn:

@@ -33,6 +33,7 @@ _PASSING = ("40", "53", "55", "57", "58")
 _READ_ONLY = "25006"
 _WRONG_ACCOUNT = "ST006"
 _NOT_REGISTERED = "ST008"
+_RUNNER_TOO_OLD = "ST015"
 
 
 class DatabaseUnavailable(Exception):
@@ -498,6 +499,8 @@ def _raise_refusal(error: psycopg.Error) -> None:
         raise WrongAccount(f"{_first_line(error)}. {error.diag.message_hint}") from error
     if error.sqlstate == _NOT_REGISTERED:
         raise NotRegistered(_first_line(error)) from error
+    if error.sqlstate == _RUNNER_TOO_OLD:
+        raise SchemaUnusable(f"{_first_line(error)}. {error.diag.message_hint}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,13 +1,14 @@
 """Brings a database to this program's release: yoyo applies what is pending, then db/functions is loaded, always.
 
 yoyo alone is not enough for an operator (a DBA may still use it: `yoyo apply` works on db/migrations). It loads the
-functions only when a migration was pending, keeps its lock row when it is killed, knows no server notices and refuses a
-URL with several hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet.
+functions only when a migration was pending, keeps its lock row when it is killed, waits for locks without end or gives
+up at once, marks an index that was left invalid as built, does not notice an edited file, knows no server notices and
+refuses a URL with several hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,25 +18,22 @@ from psycopg.pq import TransactionStatus
 from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 
+from runner.installed import MigrationRefused, refuse_what_cannot_work
+from runner.invalid_indexes import drop_invalid, invalid_indexes, statement_to_drop
+from runner.lock_waits import LockWatch, Notify, Patience, in_the_way, patiently, why
+from runner.migration_files import index_builders
 from runner.pooler import is_shared
-from runner.schema import db_folder, migration_ids
+from runner.schema import db_folder
+
+__all__ = ["Migrated", "MigrationRefused", "migrate"]
 
 # Any constant will do, as long as every release has the same.
 _LOCK = 0x5E11E12
 _LOCK_WAIT_SECONDS = 10.0
 _LOCK_POLL_SECONDS = 0.1
-# While a statement of a migration waits for its lock, everybody else queues up behind it.
-_DDL_LOCK_TIMEOUT = "5s"
-_OLDEST_SERVER = 140000
+_APPLICATION = "seller-transfers migrate"
 # yoyo rolls back where nothing was begun; PostgreSQL warns of it.
 _NO_TRANSACTION = "25P01"
-_NO_LOCK = "55P03"
-
-Notify = Callable[[str], None]
-
-
-class MigrationRefused(Exception):
-    """The database cannot be brought to this release; the message is for a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,81 +49,166 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
 
     conninfo: str
     notify: Notify
-    lock_timeout = _DDL_LOCK_TIMEOUT
+    watch: LockWatch
+    lock_timeout_seconds: float
 
     def connect(self, dburi: Any) -> psycopg.Connection[Any]:
         connection = _connect(self.conninfo)
         connection.add_notice_handler(_pass_warnings_to(self.notify))
         self.schema = None
-        connection.execute(f"SET lock_timeout = '{self.lock_timeout}'")
+        connection.execute(f"SET lock_timeout = '{self.lock_timeout_seconds * 1000:.0f}ms'")
         connection.execute("SET marketplace.guards_may_change = 'on'")
+        self.watch.add(connection.info.backend_pid)
         return connection
 
     def list_tables(self, **kwargs: Any) -> list[str]:
         return super().list_tables(**kwargs)  # type: ignore[no-any-return]  # yoyo has no types
 
 
-def migrate(conninfo: str, report: Notify = lambda _: None) -> Migrated:
+class _Migrator:
+    """One migration of one database, under the lock."""
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], watch: LockWatch, report: Notify, warn: Notify, patience: Patience
+    ) -> None:
+        self._connection = connection
+        self._watch = watch
+        self._report = report
+        self._warn = warn
+        self._patience = patience
+        self._builders = index_builders(db_folder())
+        watch.add(connection.info.backend_pid)
+
+    def bring_up(self, backend: Any, migrations: Any) -> list[str]:
+        """Apply what is pending and load the functions; gives the ids of what was applied."""
+        with self._refusing("preparing yoyo's tables"):
+            backend.init_database()
+            # We hold the advisory lock, no other deploy is migrating: a row in yoyo's lock table is a dead migrator's.
+            backend.break_lock()
+            self._make_room_for_indexes(backend, migrations)
+            pending = backend.to_apply(migrations)
+        with backend.lock():
+            applied = [migration.id for migration in pending]
+            for migration in pending:
+                migration.load()  # yoyo itself skips a file it cannot read, in silence
+                self._report(f"applying {migration.id}")
+                self._apply(backend, migration)
+            self._report("loading functions")
+            self._patiently("loading db/functions", lambda: backend.run_post_apply(migrations))
+        return applied
+
+    def validate_constraints(self) -> None:
+        """Try those that are not valid yet."""
+        self._connection.execute(f"SET lock_timeout = '{self._patience.lock_timeout_seconds * 1000:.0f}ms'")
+        self._patiently(
+            "validating constraints", lambda: self._connection.execute("SELECT marketplace.validate_constraints()")
+        )
+
+    def look_at_indexes(self) -> None:
+        """Say which are not valid. Ours were all built a moment ago."""
+        for index in invalid_indexes(self._connection):
+            if index.name in self._builders:
+                raise MigrationRefused(f"index {index.name} is not valid; run migrate again")
+            if index.built_by is None:
+                self._warn(
+                    f"index {index.name} is not valid and is none of ours, perhaps left by REINDEX CONCURRENTLY: "
+                    + statement_to_drop(index.name)
+                )
+
+    def _make_room_for_indexes(self, backend: Any, migrations: Any) -> None:
+        """Drop what is left of builds that were cut off; whatever it is marked as, its migration is pending again."""
+        for index in invalid_indexes(self._connection):
+            if index.name in self._builders and index.built_by is not None:
+                raise MigrationRefused(f"index {index.name} is being built by pid {index.built_by}; wait for its end")
+        dropped = drop_invalid(self._connection, self._builders, self._report)
+        again = {self._builders[name] for name in dropped}
+        for migration in migrations:
+            if migration.id in again and backend.is_applied(migration):
+                backend.unmark_one(migration)
+
+    def _apply(self, backend: Any, migration: Any) -> None:
+        what = f"migration {migration.id}"
+        if migration.use_transactions:
+            self._patiently(what, lambda: backend.apply_one(migration))
+            return
+        # A concurrent index build waits for old transactions without stopping anybody, so it may take its time.
+        type(backend).lock_timeout_seconds = 0
+        try:
+            self._patiently(what, lambda: self._build(backend, migration))
+        finally:
+            type(backend).lock_timeout_seconds = self._patience.lock_timeout_seconds
+
+    def _build(self, backend: Any, migration: Any) -> None:
+        """Apply a migration that builds an index; if it cannot, nothing invalid stays that would be in writers' way."""
+        try:
+            backend.apply_one(migration)
+        except psycopg.Error as error:
+            # Of a server that is gone, or is about to be, the next migrator clears up.
+            if not _is_gone(error):
+                with suppress(psycopg.Error):
+                    drop_invalid(self._connection, self._builders, self._report)
+            raise
+
+    def _patiently(self, what: str, work: Any) -> None:
+        with self._refusing(what):
+            patiently(what, work, self._watch, self._patience, self._warn)
+
+    @contextmanager
+    def _refusing(self, what: str) -> Iterator[None]:
+        """What the server refuses is a MigrationRefused; that it is gone stays a psycopg.OperationalError."""
+        try:
+            yield
+        except psycopg.Error as error:
+            if _is_gone(error):
+                raise
+            said = f"{what} failed: {str(error).splitlines()[0]}"
+            if in_the_way(error):
+                said += f": {why(error, self._watch)}; end what is in the way or wait, and run migrate again"
+            elif error.diag.message_detail:
+                said += f": {' '.join(error.diag.message_detail.split())}"
+            raise MigrationRefused(said) from error
+
+
+def migrate(
+    conninfo: str,
+    report: Notify = lambda _: None,
+    *,
+    warn: Notify = lambda _: None,
+    patience: Patience | None = None,
+) -> Migrated:
     """Apply pending migrations, load db/functions, try constraints that are not valid yet.
 
-    `report` is told each step as it happens. Raises MigrationRefused, or psycopg.OperationalError when the database
-    cannot be reached. Whatever it raises, a migration is applied whole or not at all and the functions are those of one
-    release.
+    `report` is told each step as it happens, `warn` who is in the way of a lock. Raises MigrationRefused, or
+    psycopg.OperationalError when the database cannot be reached. Whatever it raises, a migration is applied whole or
+    not at all and the functions are those of one release.
     """
+    patience = patience or Patience()
     warnings: list[str] = []
-    with _our_lock(conninfo) as connection:
-        if connection.info.server_version < _OLDEST_SERVER:
-            raise MigrationRefused("the server is older than PostgreSQL 14")
-        _refuse_what_cannot_work(connection)
-        with _refusing("reading the installed release"):
-            _refuse_newer(connection)
-        backend_class = type(
-            "_BoundBackend", (_Backend,), {"conninfo": conninfo, "notify": staticmethod(warnings.append)}
-        )
+    with _our_lock(conninfo) as connection, LockWatch(conninfo, warn) as watch:
+        refuse_what_cannot_work(connection)
+        migrator = _Migrator(connection, watch, report, warn, patience)
+        facts = {
+            "conninfo": conninfo,
+            "notify": staticmethod(warnings.append),
+            "watch": watch,
+            "lock_timeout_seconds": patience.lock_timeout_seconds,
+        }
         migrations = yoyo.read_migrations(str(db_folder() / "migrations"))
-        with backend_class(parse_uri("postgresql+psycopg://"), "_yoyo_migration") as backend:
-            applied = _apply(backend, migrations, report)
+        with type("_BoundBackend", (_Backend,), facts)(
+            parse_uri("postgresql+psycopg://"), "_yoyo_migration"
+        ) as backend:
+            applied = migrator.bring_up(backend, migrations)
         connection.add_notice_handler(_pass_warnings_to(warnings.append))
-        with _refusing("validating constraints"):
-            connection.execute("SELECT marketplace.validate_constraints()")
+        migrator.validate_constraints()
+        migrator.look_at_indexes()
     return Migrated(applied, list(dict.fromkeys(warnings)))
 
 
-def _apply(backend: Any, migrations: Any, report: Notify) -> list[str]:
-    with _refusing("preparing yoyo's tables"):
-        backend.init_database()
-        # We hold the advisory lock, so no other deploy is migrating: a row in yoyo's lock table is a dead migrator's.
-        backend.break_lock()
-        pending = backend.to_apply(migrations)
-    with backend.lock():
-        applied = [m.id for m in pending]
-        for migration in pending:
-            migration.load()  # yoyo itself skips a file it cannot read, in silence
-            report(f"applying {migration.id}")
-            # A concurrent index build waits for old transactions without stopping anybody, so it may take its time.
-            type(backend).lock_timeout = _DDL_LOCK_TIMEOUT if migration.use_transactions else "0"
-            with _refusing(f"migration {migration.id}"):
-                backend.apply_one(migration)
-        type(backend).lock_timeout = _DDL_LOCK_TIMEOUT
-        report("loading functions")
-        with _refusing("loading db/functions"):
-            backend.run_post_apply(migrations)
-    return applied
+def _is_gone(error: psycopg.Error) -> bool:
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
-@contextmanager
-def _refusing(what: str) -> Iterator[None]:
-    """What the server refuses is a MigrationRefused; that it is gone stays a psycopg.OperationalError."""
-    try:
-        yield
-    except psycopg.Error as error:
-        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
-            raise
-        again = "; another transaction is in the way: run migrate again" if error.sqlstate == _NO_LOCK else ""
-        raise MigrationRefused(f"{what} failed: {str(error).splitlines()[0]}{again}") from error
-
-
-def _pass_warnings_to(notify: Notify) -> Callable[[psycopg.errors.Diagnostic], None]:
+def _pass_warnings_to(notify: Notify) -> Any:
     def handle(notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING" and notice.sqlstate != _NO_TRANSACTION:
             notify(" ".join(filter(None, (notice.message_primary, notice.message_hint))))
@@ -134,7 +217,7 @@ def _pass_warnings_to(notify: Notify) -> Callable[[psycopg.errors.Diagnostic], N
 
 
 def _connect(conninfo: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(conninfo, autocommit=True, application_name="seller-transfers migrate")
+    return psycopg.connect(conninfo, autocommit=True, application_name=_APPLICATION)
 
 
 @contextmanager
@@ -162,32 +245,3 @@ def _our_lock(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
         finally:
             if connection.info.transaction_status is not TransactionStatus.UNKNOWN:
                 connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
-
-
-def _refuse_what_cannot_work(connection: psycopg.Connection[Any]) -> None:
-    """Say now what yoyo would say in riddles, half-way."""
-    encoding = connection.info.parameter_status("server_encoding")
-    if encoding != "UTF8":
-        raise MigrationRefused(
-            f"the database's encoding is {encoding} and must be UTF8:"
-            " create database … encoding 'UTF8' template template0"
-        )
-    may = connection.execute(
-        "SELECT has_database_privilege(current_database(), 'CREATE'), has_schema_privilege('public', 'CREATE')"
-    ).fetchone()
-    if may != (True, True):
-        raise MigrationRefused(
-            f"role {connection.info.user} may not create in the database and in its schema public; migrate as its owner"
-        )
-
-
-def _refuse_newer(connection: psycopg.Connection[Any]) -> None:
-    """An older program must not load its functions over a newer schema."""
-    known = connection.execute("SELECT to_regclass('marketplace.schema_release') IS NOT NULL").fetchone()
-    if known is None or not known[0]:
-        return
-    head = connection.execute("SELECT migration_head FROM marketplace.schema_release").fetchone()
-    if head is not None and head[0] > migration_ids(db_folder())[-1]:
-        raise MigrationRefused(
-            f"the database is at {head[0]}, newer than this program; install that release to migrate"
-        )

@@ -1,7 +1,9 @@
 """Where the SQL files are, and which release of the schema they make."""
 
 import hashlib
+import re
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -26,6 +28,17 @@ def migration_ids(folder: Path) -> list[str]:
     """Ids of the migrations in `folder`/migrations, oldest first."""
     names = (path.name for path in (folder / "migrations").glob("[0-9]*.sql"))
     return sorted(name.removesuffix(".sql") for name in names if not name.endswith(".rollback.sql"))
+
+
+def own_version() -> str:
+    """The release of this program. db/functions/release.sql says the same of the functions."""
+    return version("seller-transfers")
+
+
+def version_number(release: str) -> tuple[int, ...]:
+    """A release to be compared: 1.2.0rc1 is (1, 2, 0); what is none is older than all."""
+    found = re.match(r"\d{1,6}(?:\.\d{1,6}){1,2}", release)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def own_release() -> SchemaRelease:

@@ -28,6 +28,8 @@ begin
             column = 'p_livemode';
   end if;
 
+  perform marketplace._require_served(p_version);
+
   select * into strict v_control from marketplace.stripe_control for no key update;
   v_now := clock_timestamp();
   perform marketplace._require_own_account(v_control, p_stripe_account, p_livemode);
@@ -53,7 +55,7 @@ end
 $$;
 
 comment on function marketplace.register_runner(text, text, text, boolean) is
-  'Lets a worker claim, from now on or again. p_stripe_account and p_livemode are what its Stripe key says, the account null if the key may not tell. The first ones become the database''s; after that others are refused (ST006).';
+  'Lets a worker claim, from now on or again. p_stripe_account and p_livemode are what its Stripe key says, the account null if the key may not tell. The first ones become the database''s; after that others are refused (ST006). A runner of a release that the functions do not know any more is refused (ST015).';
 
 create or replace function marketplace._require_own_account(
   p_control marketplace.stripe_control, p_stripe_account text, p_livemode boolean
@@ -108,6 +110,8 @@ begin
             hint = 'Call register_runner with what the worker''s Stripe key says; seller-transfers run does so by itself.',
             column = 'p_worker';
   end if;
+  -- It may have registered before the database was migrated.
+  perform marketplace._require_served(v_runner.version);
   -- Not at every claim: an idle runner need not write. A time in the future is from before the clock stepped back.
   if v_runner.last_seen_at not between p_now - interval '10 s' and p_now or v_runner.registered_at > p_now then
     update marketplace.runners
@@ -118,7 +122,7 @@ end
 $$;
 
 comment on function marketplace._require_registered(text, timestamptz) is
-  'Raises ST008 unless the worker may claim; notes that it was seen.';
+  'Raises ST008 unless the worker may claim, ST015 if it is too old; notes that it was seen.';
 
 create or replace function marketplace._end_registrations(p_tokens uuid[], p_now timestamptz)
 returns void

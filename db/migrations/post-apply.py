@@ -15,7 +15,7 @@ FUNCTIONS = MIGRATIONS.parent / "functions"
 
 
 def load_functions(connection: Any) -> None:
-    """Run every file of db/functions, then note in marketplace.schema_release what was loaded.
+    """Run every file of db/functions, then note what was loaded, and from which files the database was migrated.
 
     Two passes: the first defines everything without looking into bodies, so that files may refer to each other in any
     order; the second has PostgreSQL check each body against what is now there. yoyo has opened the transaction.
@@ -39,6 +39,25 @@ def load_functions(connection: Any) -> None:
             (head.removesuffix(".sql"), digest),
         )
         cursor.execute("set local search_path to default")
+        note_migration_files(cursor)
+
+
+def note_migration_files(cursor: Any) -> None:
+    """Note the SHA-256 of the file of every migration that yoyo has marked since it was noted."""
+    files = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in MIGRATIONS.glob("[0-9]*.sql")}
+    cursor.execute(
+        "delete from marketplace.migration_files as f "
+        "where not exists (select from _yoyo_migration as m where m.migration_id = f.migration_id)"
+    )
+    cursor.execute(
+        "insert into marketplace.migration_files as f (migration_id, sha256, applied_at_utc) "
+        "select m.migration_id, x.sha256, m.applied_at_utc from _yoyo_migration as m "
+        "inner join unnest(%s::text[], %s::text[]) as x (migration_id, sha256) on x.migration_id = m.migration_id "
+        "on conflict on constraint pk_migration_files do update set sha256 = excluded.sha256, "
+        "applied_at_utc = excluded.applied_at_utc, noted_at = clock_timestamp() "
+        "where f.applied_at_utc <> excluded.applied_at_utc",
+        (list(files), list(files.values())),
+    )
 
 
 steps = [step(load_functions)]
