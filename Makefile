@@ -123,6 +123,14 @@ bench: setup ## Run the benchmarks, one after the other
 docs: setup ## Write the generated parts of the README anew
 	@$(PY) -m tests.support.readme --write
 
+.PHONY: snapshot
+snapshot: setup ## Write the listing of the schema that tests compare with anew
+	@$(PY) -m tests.support.schema_listing --write
+
+.PHONY: released
+released: setup ## Note what a release is made of; once, when it is made
+	@$(PY) -m tests.support.released
+
 .PHONY: pins
 pins: ## Compile requirements.txt anew (needs uv; ARGS=--upgrade for newer versions)
 	@command -v uv >/dev/null || { echo 'make pins: needs uv, https://docs.astral.sh/uv/' >&2; exit 1; }

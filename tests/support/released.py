@@ -1,20 +1,24 @@
 """Notes what a release is made of, and keeps a database as it leaves them: `python -m tests.support.released`.
 
 Run once, when a release is made: db/migrations/released.sha256 gets the files that are not in it yet, and
-tests/snapshots/ a database of that release with something in every table, for later ones to be upgraded from.
+tests/snapshots/ a database of that release with something in every table, for later ones to be upgraded from, and what
+its runners call, for later functions to be called by them.
 """
 
 import gzip
+import json
+import re
 import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import psycopg
+from psycopg.pq import DiagnosticField, ExecStatus
 
 from runner.migration_files import file_sha256, released_file, released_sha256
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
-from runner.schema import db_folder, migration_ids
-from tests.support.databases import Database, open_database
+from runner.schema import db_folder, migration_ids, own_version
+from tests.support.databases import Database, open_database, value
 from tests.support.events import charge, dispute, event, ingest, refund
 from tests.support.migrations import migrate_database
 from tests.support.transfers import (
@@ -34,7 +38,8 @@ from tests.support.transfers import (
     timeout,
 )
 
-SNAPSHOTS = Path(__file__).resolve().parents[1] / "snapshots"
+REPOSITORY = Path(__file__).resolve().parents[2]
+SNAPSHOTS = REPOSITORY / "tests" / "snapshots"
 
 
 def something_of_everything(db: Database) -> None:
@@ -85,8 +90,38 @@ def restore(dsn: str, path: Path) -> None:
         connection.execute(gzip.decompress(path.read_bytes()))
 
 
+def runner_statements() -> list[str]:
+    """Every statement that runners and webhooks send for as long as they run, with $1 and so on for its arguments.
+
+    What is only read, by commands that end at once, is of the release that they have checked.
+    """
+    text = re.sub(r'"\s*"', "", (REPOSITORY / "runner" / "database.py").read_text(encoding="utf-8"))
+    found = re.findall(r'"(SELECT \* FROM marketplace\.(?!read_|self_check)[^"]+)"', text)
+    return [_numbered(statement) for statement in sorted(set(found))]
+
+
+def _numbered(statement: str) -> str:
+    pieces = statement.split("%s")
+    return "".join(f"{piece}${number}" for number, piece in enumerate(pieces[:-1], start=1)) + pieces[-1]
+
+
+def columns_of(db: Database, statement: str) -> list[str]:
+    """What the statement would give, asked without running it. Raises psycopg.Error if it is none here."""
+    for result in (db.pgconn.prepare(b"", statement.encode()), db.pgconn.describe_prepared(b"")):
+        if result.status != ExecStatus.COMMAND_OK:
+            raise psycopg.errors.lookup((result.error_field(DiagnosticField.SQLSTATE) or b"").decode())(statement)
+    given = [(result.fname(number) or b"", result.ftype(number)) for number in range(result.nfields)]
+    return [f"{name.decode()} {value(db, 'select %(oid)s::regtype::text', oid=oid)}" for name, oid in given]
+
+
+def released_runners() -> dict[str, dict[str, list[str]]]:
+    """For each release the statements of its runners, and the columns they expect."""
+    paths = SNAPSHOTS.glob("runner-*.json")
+    return {path.stem.removeprefix("runner-"): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
 def main() -> None:
-    """Append to released.sha256, and keep a database of this release."""
+    """Append to released.sha256, and keep a database of this release and what its runners call."""
     folder = db_folder()
     known = released_sha256(folder) if released_file(folder).exists() else {}
     with released_file(folder).open("a", encoding="utf-8") as file:
@@ -99,6 +134,9 @@ def main() -> None:
         migrate_database(server.dsn())
         with closing(open_database(server.dsn())) as db:
             something_of_everything(db)
+            calls = {statement: columns_of(db, statement) for statement in runner_statements()}
+        runner_file = SNAPSHOTS / f"runner-{own_version()}.json"
+        runner_file.write_text(json.dumps(calls, indent=1) + "\n", encoding="utf-8")
         target.write_bytes(gzip.compress(dump_of(server.dsn(), server.bindir).encode(), mtime=0))
 
 
