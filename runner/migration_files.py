@@ -23,8 +23,11 @@ _LOCKS = (
     (r"references marketplace\.(\w+)()", WRITERS),
 )
 # Of ALTER TABLE the forms that stop writers only, or nobody.
-_ONLY_WRITERS = re.compile(r"(?:(?:enable|disable)(?: always| replica)? trigger \w+|add foreign key\b.*)\s*", re.DOTALL)
-_NOBODY = re.compile(r"(?:validate constraint \w+[,\s]*)+")
+_ONLY_WRITERS = re.compile(
+    r"(?:(?:enable|disable)(?: always| replica)? trigger \w+[,\s]*)+"
+    r"|add constraint \w+\s+foreign key\s*\([^)]*\)\s*references marketplace\.\w+\s*\([^)]*\)\s*(?:not valid\s*)?"
+)
+_NOBODY = re.compile(r"(?:validate constraint (?:\w+|%I'.*)[,\s]*)+")
 
 
 def forward_file(folder: Path, migration_id: str) -> Path:

@@ -98,11 +98,15 @@ select format('body of %s: %s', c.oid::regclass, md5(pg_get_viewdef(c.oid, true)
 from pg_class as c where c.relnamespace = 'marketplace'::regnamespace and c.relkind = 'v'
 """
 
+# pg_dump does not write the comment on the constraint that a constraint trigger is, too.
 _COMMENTS = """
 select format('comment on %s: %s', pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description)
 from pg_description as d
 cross join lateral pg_identify_object(d.classoid, d.objoid, d.objsubid) as o
-where o.schema = 'marketplace' or o.identity like '%marketplace.%' or o.identity = 'marketplace'
+where (o.schema = 'marketplace' or o.identity like '%marketplace.%' or o.identity = 'marketplace')
+  and not exists (
+    select from pg_constraint as k
+    where d.classoid = 'pg_constraint'::regclass and k.oid = d.objoid and k.contype = 't')
 """
 
 _ROWS_THAT_MIGRATIONS_WRITE = """
