@@ -10,7 +10,7 @@ import pytest
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from runner.sandbox.postgres_binaries import find_binaries
-from tests.support.databases import Database, ServerAddress, open_database, row, rows, value
+from tests.support.databases import Database, ServerAddress, open_database, open_session, row, rows, value
 from tests.support.raw_transfers import BIRTHS, ENTERING, STATUSES, add_transfer
 from tests.support.transfers import contents, create_transfer, record_transfer, request_reversal
 
@@ -210,7 +210,7 @@ def test_a_dump_brings_guards_owners_and_rights_along_and_its_data_no_way_round(
         psql = [str(programs / "psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", restored]
         restoring = subprocess.run(psql, input=dump, check=False, capture_output=True, timeout=60)
         assert restoring.returncode == 0, restoring.stderr
-        with open_database(restored, options="") as db:
+        with open_session(restored) as db:
             assert contents(db) == before
             assert rows(db, "select * from marketplace.self_check()") == []
             with pytest.raises(psycopg.Error) as refused:

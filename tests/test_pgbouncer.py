@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from runner.cli import main
 from runner.migrate import MigrationRefused, migrate
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
-from tests.support.databases import Database, ServerAddress, open_database, rows, value
+from tests.support.databases import Database, ServerAddress, open_session, rows, value
 from tests.support.events import by_events
 from tests.support.orders import open_rows, order_payouts, refunded, set_delays, statuses
 from tests.support.pgbouncer import PROGRAM, PgBouncer, pgbouncer
@@ -62,7 +62,7 @@ def assert_sessions_are_clean(pooled: str) -> None:
     with ExitStack() as stack:
         seen = set()
         for _ in range(POOL_SIZE):
-            session = stack.enter_context(closing(open_database(pooled, autocommit=False, prepare_threshold=None)))
+            session = stack.enter_context(closing(open_session(pooled, autocommit=False, prepare_threshold=None)))
             seen.add(value(session, "select pg_backend_pid()"))
             assert rows(session, "select pg_listening_channels()") == []
             settings = (
@@ -149,7 +149,7 @@ def test_in_session_mode_migrate_works_and_a_runner_listens(
 ) -> None:
     with (
         pgbouncer(server_address, pool_mode="session", pool_size=8) as pool,
-        closing(open_database(empty_dsn)) as db,
+        closing(open_session(empty_dsn)) as db,
     ):
         dsn = pool.dsn(db.info.dbname)
         migrate(dsn)
@@ -165,8 +165,8 @@ def test_a_busy_pool_that_takes_its_sessions_in_turn_is_recognised_too(
     with pgbouncer(server_address, pool_size=2, options=["server_round_robin = 1"]) as pool:
         dsn = pool.dsn(db.info.dbname)
         with (
-            closing(open_database(dsn, autocommit=False)) as one,
-            closing(open_database(dsn, autocommit=False)) as two,
+            closing(open_session(dsn, autocommit=False)) as one,
+            closing(open_session(dsn, autocommit=False)) as two,
         ):
             # Now the pool has both of its sessions.
             assert value(one, "select pg_backend_pid()") != value(two, "select pg_backend_pid()")
@@ -188,5 +188,5 @@ def test_a_timeout_on_the_login_role_holds_behind_the_pool(
     # The pool logs in as the role, so what is set on it is set in every session.
     db.execute(f"alter role {server_address.user} in database {db.info.dbname} set statement_timeout = '50ms'".encode())
 
-    with closing(open_database(pool.dsn(db.info.dbname))) as session, pytest.raises(psycopg.errors.QueryCanceled):
+    with closing(open_session(pool.dsn(db.info.dbname))) as session, pytest.raises(psycopg.errors.QueryCanceled):
         session.execute("select pg_sleep(10)")

@@ -111,11 +111,11 @@ $$;
 
 -- Records may be read as they are, for triage and finance; what Stripe told word for word may not: buyers are in it.
 grant select on
-  marketplace.charges, marketplace.currencies, marketplace.retry_policy, marketplace.reversal_request_lines,
-  marketplace.reversal_requests, marketplace.runners, marketplace.schema_release, marketplace.seller_transfers,
-  marketplace.stripe_control, marketplace.stripe_control_log, marketplace.stripe_disputes,
-  marketplace.stripe_error_rules, marketplace.stripe_refunds, marketplace.transfer_attempts,
-  marketplace.transfer_status_log
+  marketplace.charges, marketplace.currencies, marketplace.migration_files, marketplace.retry_policy,
+  marketplace.reversal_request_lines, marketplace.reversal_requests, marketplace.runners, marketplace.schema_release,
+  marketplace.seller_transfers, marketplace.stripe_control, marketplace.stripe_control_log,
+  marketplace.stripe_disputes, marketplace.stripe_error_rules, marketplace.stripe_refunds,
+  marketplace.transfer_attempts, marketplace.transfer_status_log
 to marketplace_readonly;
 grant select (
   event_id, type, livemode, account, created_at, received_at, raw_sha256, object_id, charge_id, payment_intent, state,

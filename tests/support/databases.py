@@ -33,10 +33,14 @@ class ServerAddress:
         return f"postgresql://{self.user}@/{quote(dbname, safe='')}?{where}"
 
 
+def open_session(dsn: str, **options: Any) -> Database:
+    """Connect with autocommit and rows as dicts; `options` are psycopg's, and win."""
+    return psycopg.connect(dsn, **{"autocommit": True, "row_factory": dict_row, **options})
+
+
 def open_database(dsn: str, **options: Any) -> Database:
-    """Connect with autocommit and rows as dicts; `options` are psycopg's, and win. Guards may be taken away."""
-    allowing = {"options": "-c marketplace.guards_may_change=on"}
-    return psycopg.connect(dsn, **{"autocommit": True, "row_factory": dict_row, **allowing, **options})
+    """Connect as open_session does, as somebody who may take guards away."""
+    return open_session(dsn, **{"options": "-c marketplace.guards_may_change=on", **options})
 
 
 def rows(db: Database, query: str, **parameters: Any) -> list[DictRow]:

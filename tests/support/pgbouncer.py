@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 import psycopg
 
 from runner.sandbox.server_process import end, make_server_folder, server_user, spawn
-from tests.support.databases import Database, ServerAddress, open_database
+from tests.support.databases import Database, ServerAddress, open_session
 from tests.support.runners import wait_until
 
 PROGRAM = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
@@ -57,7 +57,7 @@ class PgBouncer:
 
     def admin(self) -> Database:
         """A connection to PgBouncer itself, for its SHOW commands; it understands simple statements only."""
-        return open_database(self.dsn("pgbouncer"), cursor_factory=psycopg.ClientCursor)
+        return open_session(self.dsn("pgbouncer"), cursor_factory=psycopg.ClientCursor)
 
     def start(self) -> None:
         """Start, and wait until it answers."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from runner.sandbox.owned_process import owned_command
 from runner.sandbox.simulator import TEST_KEY
-from tests.support.databases import open_database
+from tests.support.databases import open_session
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -142,7 +142,7 @@ def spawn_runner(
 
 def wait_until_listening(dsn: str, runner: Runner) -> None:
     """Wait until the database shows that it listens."""
-    with closing(open_database(dsn)) as db:
+    with closing(open_session(dsn)) as db:
 
         def listens() -> bool:
             assert runner.process.poll() is None, f"{runner.worker} ended: {runner.log_file.read_text()}"
