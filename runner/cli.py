@@ -297,7 +297,10 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _line(error: Exception) -> str:
-    return safe_text((str(error).strip() or type(error).__name__).splitlines()[0], 500)
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        line += "; the login has to be a member of marketplace_runner, or to look, of marketplace_readonly"
+    return safe_text(line, 500)
 
 
 def _warn(warning: str) -> None:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
+from runner.cli import main
 from runner.migrate import MigrationRefused, migrate
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from tests.support.databases import SETTINGS, Database, open_database, row, rows, value
@@ -48,6 +50,7 @@ MAY_CALL: dict[str, set[str]] = {
         "record_completed_transfer",
         "request_reversal",
         "schema_state",
+        "set_refunds_by",
         "withdraw_reversal_request",
     },
     "marketplace_runner": EVENTS
@@ -321,22 +324,16 @@ def own_server() -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-def as_user(dsn: str, user: str) -> str:
-    head, at, tail = dsn.partition("@")
-    assert at
-    return f"{head[: head.index('//') + 2]}{user}@{tail}"
-
-
 def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_server: EmbeddedPostgres) -> None:
     with open_database(own_server.dsn()) as admin:
         admin.execute("create role deployer login createrole")
         admin.execute("create role shy login")
         admin.execute("create database shop owner deployer")
         admin.execute("create database shy_shop owner shy")
-    shop = as_user(own_server.dsn("shop"), "deployer")
+    shop = own_server.dsn("shop", "deployer")
 
     with pytest.raises(MigrationRefused, match="may not create role"):
-        migrate(as_user(own_server.dsn("shy_shop"), "shy"))
+        migrate(own_server.dsn("shy_shop", "shy"))
     assert migrate(shop).applied
     assert migrate(shop).applied == []
 
@@ -345,7 +342,24 @@ def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_serve
             "event trigger missing"
         }
         db.execute("create role shop_app login in role marketplace_app")
-    with open_database(as_user(own_server.dsn("shop"), "shop_app")) as app:
+    with open_database(own_server.dsn("shop", "shop_app")) as app:
         create_transfer(app)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             rows(app, "select * from marketplace.seller_transfers")
+    with open_database(shop) as db:
+        db.execute("drop role shop_app")
+
+
+def test_a_login_without_a_group_is_told_which_one_it_needs(own_server: EmbeddedPostgres) -> None:
+    with open_database(own_server.dsn()) as admin:
+        admin.execute("create role newcomer login; create role looker login")
+        admin.execute("create database told")
+    migrate(own_server.dsn("told"))
+    with open_database(own_server.dsn()) as admin:
+        admin.execute("grant marketplace_readonly to looker; alter role looker set statement_timeout = '30s'")
+        admin.execute("alter role looker set lock_timeout = '5s'")
+        admin.execute("alter role looker set idle_in_transaction_session_timeout = '30s'")
+    for name, code in (("newcomer", 4), ("looker", 0)):
+        shown = CliRunner().invoke(main, ["status"], env={"DATABASE_URL": own_server.dsn("told", name)})
+        assert shown.exit_code == code, shown.output
+        assert ("marketplace_readonly" in shown.output) == (name == "newcomer")

@@ -72,7 +72,7 @@ begin
       ('resume_stripe_calls', array['triage']),
       ('retry_now', array['triage']),
       ('set_error_rule', array['triage']),
-      ('set_refunds_by', array['triage']),
+      ('set_refunds_by', array['app', 'triage']),
       ('set_retry_policy', array['triage']),
       ('set_stripe_rate', array['triage']),
       -- Who looks, and what every program asks at its start.

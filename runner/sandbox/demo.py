@@ -121,6 +121,18 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+_LOGINS = """
+create role demo_app login in role marketplace_app;
+create role demo_runner login in role marketplace_runner;
+alter role demo_app set statement_timeout = '15s';
+alter role demo_app set lock_timeout = '5s';
+alter role demo_app set idle_in_transaction_session_timeout = '30s';
+alter role demo_runner set statement_timeout = '30s';
+alter role demo_runner set lock_timeout = '5s';
+alter role demo_runner set idle_in_transaction_session_timeout = '30s';
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class _Stage:
     """What the demo is played with."""
@@ -175,12 +187,14 @@ class _Demo:
         self._say(f"A simulator of Stripe runs at {simulator.base_url}.")
         migrated = migrate(server.dsn(DEMO_DATABASE))
         self._say(f"seller-transfers migrate: {len(migrated.applied)} migrations applied, functions loaded.")
-        dsn, folder = server.dsn(DEMO_DATABASE), sandbox_folder()
-        webhook = stack.enter_context(Webhook(dsn, folder))
-        runners = stack.enter_context(Runners(dsn, simulator.base_url, folder))
-        self._start_runners(runners, webhook)
         connection = stack.enter_context(_connect(server, "demo"))
-        app = App(stack.enter_context(_connect(server, "demo app")), simulator)
+        connection.execute(_LOGINS)
+        self._say("Logins: demo_app for the app, demo_runner for runners and webhook; neither may touch a table.")
+        folder = sandbox_folder()
+        webhook = stack.enter_context(Webhook(server.dsn(DEMO_DATABASE, "demo_runner"), folder))
+        runners = stack.enter_context(Runners(server.dsn(DEMO_DATABASE, "demo_runner"), simulator.base_url, folder))
+        self._start_runners(runners, webhook)
+        app = App(stack.enter_context(_connect(server, "demo app", "demo_app")), simulator)
         return _Stage(connection, simulator, runners, webhook, app)
 
     def _start_runners(self, runners: Runners, webhook: Webhook) -> None:
@@ -275,5 +289,5 @@ class _Demo:
         self._console.print(Padding(Text(text), (0, 0, 0, indent), expand=False))
 
 
-def _connect(server: EmbeddedPostgres, name: str) -> psycopg.Connection[Any]:
-    return psycopg.connect(server.dsn(DEMO_DATABASE), autocommit=True, application_name=name)
+def _connect(server: EmbeddedPostgres, name: str, user: str | None = None) -> psycopg.Connection[Any]:
+    return psycopg.connect(server.dsn(DEMO_DATABASE, user), autocommit=True, application_name=name)

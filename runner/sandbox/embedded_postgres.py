@@ -117,8 +117,13 @@ class EmbeddedPostgres:
         """The server's log since `start`."""
         return self.data_dir / "server.log"
 
-    def dsn(self, dbname: str = "postgres") -> str:
-        """Give the connection URI of that database, as superuser; with `tcp` it has the password in it."""
+    def dsn(self, dbname: str = "postgres", user: str | None = None) -> str:
+        """Give the connection URI of that database, as superuser; with `tcp` it has the password in it.
+
+        As another `user` over the socket only, where nobody is asked for a password.
+        """
+        if user is not None:
+            return _socket_dsn(str(self._socket_dir), self._port, dbname, user)
         if self._tcp:
             name = quote(dbname, safe="")
             return f"postgresql://{self.superuser}:{self.password}@{self.host}:{self.port}/{name}"
@@ -287,9 +292,9 @@ def running_dsn(data_dir: Path, dbname: str = "postgres") -> str | None:
     return _socket_dsn(lines[4], int(lines[3]), dbname)
 
 
-def _socket_dsn(socket_dir: str, port: int, dbname: str) -> str:
+def _socket_dsn(socket_dir: str, port: int, dbname: str, user: str = _SUPERUSER) -> str:
     where = urlencode({"host": socket_dir, "port": port})
-    return f"postgresql://{_SUPERUSER}@/{quote(dbname, safe='')}?{where}"
+    return f"postgresql://{quote(user, safe='')}@/{quote(dbname, safe='')}?{where}"
 
 
 def _free_port() -> int:

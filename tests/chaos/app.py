@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from tests.chaos.calls import LANES, Ask, Bill, Call, Cause, Explain, Payout, Record, Withdraw
 from tests.chaos.plan import Plan
-from tests.support.databases import Database, open_database
+from tests.support.databases import Database, open_session
 
 _RETRY_SECONDS = 0.05
 # Beside a lost connection.
@@ -169,7 +169,7 @@ class _Line:
     def do(self, work: Callable[[Database], None]) -> None:
         if self._db is None:
             # Whatever hangs ends in an error.
-            self._db = open_database(
+            self._db = open_session(
                 self._dsn, application_name=self._name, connect_timeout=5, options="-c statement_timeout=20s"
             )
         try:

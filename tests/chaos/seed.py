@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
@@ -41,6 +41,13 @@ class Report:
     text: str = ""
 
 
+# Who runs has the rights of those who run, and no more.
+_LOGINS = """
+create role chaos_app login in role marketplace_app;
+create role chaos_runner login in role marketplace_runner;
+"""
+
+
 def run_seed(seed: int, rows: int, folder: Path) -> Report:
     """Run a seed with about so many rows; logs go to `folder`. To be called in the main thread."""
     plan = make_plan(seed, rows)
@@ -51,9 +58,11 @@ def run_seed(seed: int, rows: int, folder: Path) -> Report:
         migrate_database(server.dsn(_DATABASE))
         with closing(open_database(server.dsn(_DATABASE))) as db:
             _set_policy(db, plan)
-        address = ServerAddress(server.host, server.port, server.superuser)
+            db.execute(_LOGINS)
+        address = ServerAddress(server.host, server.port, "chaos_runner")
         line = stack.enter_context(cutting_proxy(address))
         dsn = line.dsn(address, _DATABASE)
+        app_dsn = line.dsn(replace(address, user="chaos_app"), _DATABASE)
         charges = _charge(simulator, plan)
         stripe_ids = _pay(simulator, plan)
         crew = Crew(plan, dsn, simulator.base_url, folder)
@@ -62,7 +71,7 @@ def run_seed(seed: int, rows: int, folder: Path) -> Report:
         inbox = Inbox(dsn, simulator, folder, seed) if plan.refunds_by == "events" else None
         driver = Driver(plan, server, simulator, line, crew, buyers, inbox)
         driver.prepare()
-        app = App(dsn, plan, stripe_ids, charges, buyers.ids)
+        app = App(app_dsn, plan, stripe_ids, charges, buyers.ids)
         stack.callback(app.stop)
         crew.start()
         crew.wait_until_at_work(server.dsn(_DATABASE))
