@@ -146,6 +146,7 @@ class QueueHealth:
     paused_by: str | None
     pause_reason: str | None
     probe_at: datetime | None
+    reconcile_needed_since: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

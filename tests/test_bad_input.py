@@ -296,6 +296,20 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             "p_stripe_transfer_id": [(None, MISSING), *ids_of_another_kind("trr_1", "tr_", "TR_1", "tr_" + LONG)],
         },
     ),
+    "require_reconcile": (
+        {"p_reason": "x", "p_lost_since": "2026-01-01 00:00Z"},
+        {
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+            "p_lost_since": [
+                (None, MISSING),
+                ("infinity", INVALID),
+                ("-infinity", INVALID),
+                ("2999-01-01 00:00Z", INVALID),
+                ("yesterday morning", NO_INTERVAL),
+            ],
+        },
+    ),
+    "trust_database_identity": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "look_up_first": ({"p_reason": "x"}, {"p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]}),
     "read_open_reversals": ({}, {}),
     "read_open_transfers": ({}, {}),

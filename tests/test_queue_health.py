@@ -45,6 +45,7 @@ def test_an_empty_queue_is_a_row_of_zeros_per_kind(db: Database) -> None:
             "paused_by": None,
             "pause_reason": None,
             "probe_at": None,
+            "reconcile_needed_since": None,
         }
         for kind in ("reversals", "transfers")
     ]

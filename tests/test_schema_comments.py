@@ -38,6 +38,7 @@ PUBLIC_FUNCTIONS = {
     "reopen",
     "remove_error_rule",
     "request_reversal",
+    "require_reconcile",
     "resume_stripe_calls",
     "retry_events",
     "schema_state",
@@ -47,6 +48,7 @@ PUBLIC_FUNCTIONS = {
     "set_retry_policy",
     "set_stripe_rate",
     "validate_constraints",
+    "trust_database_identity",
     "withdraw_reversal_request",
 }
 

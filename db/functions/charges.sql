@@ -97,6 +97,7 @@ begin
     perform marketplace._require_currency('p_currency', p_currency);
   end if;
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   perform marketplace._lock_payment(
     marketplace._orders_of_charge(p_charge_id) || p_order_id || p_transfer_group,
     array[p_charge_id, p_payment_intent]);

@@ -59,12 +59,22 @@ begin
 
   select * into strict v_control from marketplace.stripe_control for no key update;
   v_now := clock_timestamp();
+  -- Before the worker is noted as seen: that is what tells a standby of now from a state of long ago.
+  v_control := marketplace._know_database(v_control, v_now);
   perform marketplace._require_registered(p_worker, v_now);
+  if v_control.reconcile_needed_since is not null then
+    perform marketplace._tell_of_change(v_control);
+    return;
+  end if;
   if v_control.paused_by is not null and coalesce(v_control.probe_at > v_now, true) then
     return;
   end if;
-  if v_now < v_control.look_up_first_since + greatest(2 * p_lease, marketplace._silence()) then
-    -- Leases that a lost history gave out may still be live.
+  if p_lease > v_control.longest_lease then
+    v_control.longest_lease := p_lease;
+    update marketplace.stripe_control set longest_lease = p_lease;
+  end if;
+  if v_now < marketplace._silent_until(v_control) then
+    perform marketplace._tell_of_change(v_control);
     return;
   end if;
   v_affordable := marketplace._affordable_calls(

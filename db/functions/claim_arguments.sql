@@ -54,9 +54,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- A day earlier than it can have been sent, for clocks differ. A successor may look for what was sent for a row before
-  -- it.
-  return coalesce(
-    (select t.created_at from marketplace.seller_transfers as t where t.id = p_row.root_id), p_row.created_at
+  -- it, and a row that a failover lost, and that was asked for again, for what was sent before it was born.
+  return least(
+    coalesce(
+      (select t.created_at from marketplace.seller_transfers as t where t.id = p_row.root_id), p_row.created_at),
+    (select c.lost_since from marketplace.stripe_control as c)
   ) - interval '1 day';
 end
 $$;

@@ -20,6 +20,7 @@ begin
     p_transfer_key, p_order_id, p_seller_id, p_destination_account,
     p_amount, p_currency, p_source_charge, p_charge_amount);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   perform marketplace._lock_order(p_order_id);
   perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id) || p_source_charge);
   perform marketplace._note_charge(p_source_charge, p_charge_amount);
@@ -61,6 +62,7 @@ begin
     perform marketplace._require_stripe_id('p_stripe_transfer_id', p_stripe_transfer_id, array['tr']);
   end if;
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   perform marketplace._lock_order(p_order_id);
   perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id) || p_source_charge);
   perform marketplace._note_charge(p_source_charge, p_charge_amount);

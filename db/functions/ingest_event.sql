@@ -29,6 +29,7 @@ begin
 
   v_event := marketplace._read_event(p_event, p_raw_sha256);
   if v_event.state = 'kept' then
+    perform marketplace._notice_change();
     perform marketplace._lock_event(v_event);
     -- Never waits for its row: who has it locked is trying it.
     select * into v_known from marketplace.stripe_events as e

@@ -80,13 +80,28 @@ with problems as (
     'select * from marketplace.resume_stripe_calls(p_reason => ''…'');'
   from marketplace.stripe_control as c
   where c.paused_by is not null
+  union all
+  select
+    'to reconcile', true, c.reconcile_needed_since, null, null, marketplace._change_in_words(c),
+    marketplace._change_hint(c)
+  from marketplace.stripe_control as c
+  where c.reconcile_needed_since is not null
+  union all
+  select
+    'commits lost', false, c.look_up_first_since, null, null,
+    format(
+      'A standby took over, or somebody says so: what was committed since %s may be lost. Look-ups come first.',
+      coalesce(c.lost_since, c.look_up_first_since)),
+    marketplace._change_hint(c)
+  from marketplace.stripe_control as c
+  where c.look_up_first_since is not null and c.reconcile_needed_since is null
 )
 
 select p.problem, p.is_urgent, p.needed_since, p.transfer_id, p.order_id, left(p.why, 1000) as why, p.next_step
 from problems as p;
 
 comment on view marketplace.needs_attention is 'One line per problem that waits for a person: what it is, why, since when, and what to type next. An empty view is good news.';
-comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept or paused.';
+comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept, paused, to reconcile or commits lost.';
 comment on column marketplace.needs_attention.is_urgent is 'True: money is in doubt, or goes on being so, until somebody acts. False: it was given up or cannot be had, and says so until it is reopened.';
 comment on column marketplace.needs_attention.needed_since is 'Since when.';
 comment on column marketplace.needs_attention.transfer_id is 'The row; null where it is about none.';

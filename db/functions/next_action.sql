@@ -38,19 +38,20 @@ $$;
 comment on function marketplace._must_look(marketplace.seller_transfers, marketplace.stripe_control, timestamptz) is
   'True if the row''s next call is a look-up and not a request that moves money.';
 
-create or replace function marketplace._silence()
-returns interval
+create or replace function marketplace._silent_until(p_control marketplace.stripe_control)
+returns timestamptz
 language plpgsql
 immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return interval '2 minutes';
+  -- Leases that a lost history gave out may still be live, the longest as well.
+  return p_control.look_up_first_since + 2 * p_control.longest_lease;
 end
 $$;
 
-comment on function marketplace._silence() is
-  'How long no call is made after look_up_first, at least: two leases of the usual length.';
+comment on function marketplace._silent_until(marketplace.stripe_control) is
+  'Until when no call is made after a failover: for two of the longest leases; null if there was none.';
 
 create or replace function marketplace._may_give_up(p_now timestamptz)
 returns boolean
@@ -60,10 +61,11 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- What a lost history sent may still arrive.
-  return coalesce(
-    p_now >= (select c.look_up_first_since from marketplace.stripe_control as c)
-      + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown'),
-    true);
+  return not exists (
+    select from marketplace.stripe_control as c
+    where c.reconcile_needed_since is not null
+      or p_now < c.look_up_first_since
+        + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown'));
 end
 $$;
 

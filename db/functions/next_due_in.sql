@@ -18,7 +18,8 @@ begin
             hint = 'Pass reversals or transfers, or nothing for every kind.', column = 'p_kind';
   end if;
   select * into strict v_control from marketplace.stripe_control;
-  if v_control.paused_by is not null and v_control.probe_at is null then
+  if v_control.reconcile_needed_since is not null
+    or (v_control.paused_by is not null and v_control.probe_at is null) then
     return null;
   end if;
 
@@ -33,13 +34,13 @@ begin
     return null;
   end if;
   return greatest(
-    v_due, v_control.probe_at, v_control.look_up_first_since + marketplace._silence(),
+    v_due, v_control.probe_at, marketplace._silent_until(v_control),
     marketplace._next_token_at(v_control, v_now)) - v_now;
 end
 $$;
 
 comment on function marketplace.next_due_in(text) is
-  'Until a claim could return a row, leases, pause, trial call and rate budget counted; null if there is none to wait for. p_kind: reversals, transfers, or null for every kind.';
+  'Until a claim could return a row, leases, pause, trial call, rate budget and the silence after a failover counted; null if there is none to wait for. p_kind: reversals, transfers, or null for every kind.';
 
 create or replace function marketplace._next_due_at(p_status text, p_now timestamptz)
 returns timestamptz

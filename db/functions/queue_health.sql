@@ -17,7 +17,8 @@ select
   c.paused_at,
   c.paused_by,
   c.pause_reason,
-  c.probe_at
+  c.probe_at,
+  c.reconcile_needed_since
 from marketplace.stripe_control as c
 cross join (select clock_timestamp() as now) as n
 cross join (values ('reversals'), ('transfers')) as k (kind)
@@ -42,7 +43,7 @@ left join (
   from marketplace.seller_transfers as h
   where h.parked_reason is not null
 ) as t on t.kind = k.kind
-group by k.kind, c.paused_at, c.paused_by, c.pause_reason, c.probe_at;
+group by k.kind, c.paused_at, c.paused_by, c.pause_reason, c.probe_at, c.reconcile_needed_since;
 
 comment on view marketplace.queue_health is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused.';
 comment on column marketplace.queue_health.kind is 'reversals, or transfers that are to be sent.';
@@ -57,6 +58,8 @@ comment on column marketplace.queue_health.paused_at is 'Since when no calls are
 comment on column marketplace.queue_health.paused_by is 'person or verdict.';
 comment on column marketplace.queue_health.pause_reason is 'Why, in words.';
 comment on column marketplace.queue_health.probe_at is 'When the next trial call may be made.';
+comment on column marketplace.queue_health.reconcile_needed_since is
+  'Since when no calls are made because the database is not the one it was; null while they are. seller-transfers reconcile ends it.';
 
 create or replace function marketplace.read_queue_health()
 returns setof marketplace.queue_health

@@ -19,6 +19,7 @@ declare
 begin
   perform marketplace._require_outcomes(p_outcomes, p_actions);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   v_before := marketplace._give_reason(null);
 
   v_outcomes := array(select o from marketplace._read_outcomes(p_outcomes) as o);

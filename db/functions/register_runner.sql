@@ -32,6 +32,7 @@ begin
 
   select * into strict v_control from marketplace.stripe_control for no key update;
   v_now := clock_timestamp();
+  v_control := marketplace._know_database(v_control, v_now);
   perform marketplace._require_own_account(v_control, p_stripe_account, p_livemode);
   if v_control.livemode is null or (v_control.stripe_account is null and p_stripe_account is not null) then
     insert into marketplace.stripe_control_log (change, reason)

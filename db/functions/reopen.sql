@@ -19,6 +19,7 @@ begin
     perform marketplace._require_stripe_id('p_stripe_transfer_id', p_stripe_transfer_id, array['tr']);
   end if;
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   v_row := marketplace._lock_order_of(p_id);
   v_now := clock_timestamp();
   perform marketplace._require_reopenable(v_row, p_stripe_transfer_id);

@@ -27,6 +27,7 @@ begin
   perform marketplace._require_allocation(p_allocation);
   perform marketplace._require_amount_or_allocation(p_amount, p_allocation);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   perform marketplace._lock_order(p_order_id);
 
   v_ids := array(

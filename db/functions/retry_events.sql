@@ -16,6 +16,7 @@ declare
 begin
   perform marketplace._require_limit(p_limit);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   for v_event in
     select e.* from marketplace.stripe_events as e
     where e.event_id = any (array(

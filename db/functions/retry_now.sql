@@ -13,6 +13,7 @@ declare
 begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   v_row := marketplace._lock_order_of(p_id);
   v_now := clock_timestamp();
   if v_row.status not in ('pending', 'failed', 'reversal_pending') then

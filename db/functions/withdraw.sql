@@ -17,6 +17,7 @@ begin
   perform marketplace._require_request_id(p_reversal_request_id);
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
 
   insert into marketplace.reversal_requests (reversal_request_id, withdrawn_at, withdrawn_by, withdrawn_reason)
   values (p_reversal_request_id, clock_timestamp(), session_user, p_reason)

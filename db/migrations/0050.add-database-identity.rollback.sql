@@ -1,4 +1,5 @@
--- Refuses while the database is to be reconciled, and once something was logged that an earlier release has no word for.
+-- Refuses while the database is to be reconciled, and once something was logged that an earlier release has no word
+-- for.
 
 do $$
 begin
@@ -54,6 +55,6 @@ begin
     );
   comment on constraint chk_control_change_is_known on marketplace.stripe_control_log is 'See change.';
   comment on table marketplace.stripe_control_log is
-    'Append-only: when calls were paused and resumed, slowed down and set free, whose account was pinned; by whom and why.';
+    'Append-only: when calls were paused and resumed, slowed down and set free, whose account was pinned, by whom, why.';
 end
 $$;

@@ -27,7 +27,7 @@ comment on column marketplace.stripe_control.identity_on_trust is
 comment on column marketplace.stripe_control.promoted_within is
   'How long ago a runner must have been seen for another timeline to be a standby''s that took over just now, and not an old state''s that was restored.';
 comment on column marketplace.stripe_control.longest_lease is
-  'The longest lease that was ever given, and never less than the usual one. Twice that long no call is made after a failover.';
+  'The longest lease that was ever asked for, or the usual one. Twice that long no call is made after a failover, so make it no shorter than a lease of the last hours.';
 comment on column marketplace.stripe_control.lost_since is
   'With look_up_first_since: commits since this moment may be lost, and what was sent since is looked for, however late it is asked for again. Null: not known, and taken for less than a day.';
 comment on column marketplace.stripe_control.reconcile_needed_since is
@@ -55,7 +55,9 @@ begin
       add constraint chk_promoted_within_is_bounded check (
         promoted_within between interval '1 second' and interval '19 hours'
       ),
-      add constraint chk_longest_lease_is_bounded check (longest_lease between interval '60 s' and interval '1 hour'),
+      add constraint chk_longest_lease_is_bounded check (
+        longest_lease between interval '1 second' and interval '1 hour'
+      ),
       add constraint chk_lost_since_has_look_ups check (lost_since is null or look_up_first_since is not null),
       add constraint chk_reconcile_is_whole check (
         num_nulls(reconcile_needed_since, reconcile_reason) in (0, 2)
@@ -90,7 +92,7 @@ comment on constraint chk_identity_is_whole on marketplace.stripe_control is
 comment on constraint chk_promoted_within_is_bounded on marketplace.stripe_control is
   'Shorter than keys are young.';
 comment on constraint chk_longest_lease_is_bounded on marketplace.stripe_control is
-  'Between the usual lease and the longest that a claim may ask for.';
+  'At most what a claim may ask for.';
 comment on constraint chk_lost_since_has_look_ups on marketplace.stripe_control is
   'Lost commits are looked up.';
 comment on constraint chk_reconcile_is_whole on marketplace.stripe_control is

@@ -63,7 +63,7 @@ MUTANTS = (
         "leases-of-lost-history-ignored",
         "After a failover rows are claimed while workers of the lost history still make their calls.",
         "test_next_action.py",
-        (_CLAIM, "if v_now < v_control.look_up_first_since + greatest(", "if v_now < v_now - greatest("),
+        (_CLAIM, "if v_now < marketplace._silent_until(v_control) then", "if false then"),
     ),
     mutant(
         "failover-forgotten-by-quiet",
