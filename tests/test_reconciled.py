@@ -35,7 +35,7 @@ def ends_look_up_first(db: Database, compared: str = "0 s") -> bool:
     return bool(
         value(
             db,
-            "select marketplace._end_look_up_first(clock_timestamp() - %(ago)s::interval, clock_timestamp())",
+            "select marketplace._end_look_up_first(clock_timestamp() - %(ago)s::interval)",
             ago=compared,
         )
     )

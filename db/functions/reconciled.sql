@@ -47,7 +47,7 @@ $$;
 comment on function marketplace._reconciled(timestamptz, text) is
   'Lets calls be made again, by the database that this is now: look-ups first, after the silence that follows a failover.';
 
-create or replace function marketplace._end_look_up_first(p_compared_since timestamptz, p_now timestamptz)
+create or replace function marketplace._end_look_up_first(p_compared_since timestamptz)
 returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -83,5 +83,5 @@ begin
 end
 $$;
 
-comment on function marketplace._end_look_up_first(timestamptz, timestamptz) is
+comment on function marketplace._end_look_up_first(timestamptz) is
   'Ends the look-ups first, unless it is too early or the database is to be reconciled: false. Only for who has compared everything with Stripe from p_compared_since on, and found no obligation of ours there without its row here: one that is asked for again would be sent without a look.';
