@@ -13,17 +13,22 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import psycopg
+import structlog
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from runner.clean import safe_text
 from runner.clock import boottime_seconds
 from runner.outcome import Outcome
 from runner.pooler import SessionShared, is_shared_async
 from runner.schema import SchemaRelease
+from runner.servers import count_servers
 
 Row = TypeVar("Row")
 
+# Of several servers each may be silent, and the one that answers must still have its turn.
 _CONNECT_SECONDS = 10
+_CONNECT_SECONDS_IN_ALL = 20
 # Longer than any of these functions takes; an answer after that would come from a database that is gone.
 _STATEMENT_SECONDS = 30
 _CHANNEL = "seller_transfers_due"
@@ -33,7 +38,10 @@ _PASSING = ("40", "53", "55", "57", "58")
 _READ_ONLY = "25006"
 _WRONG_ACCOUNT = "ST006"
 _NOT_REGISTERED = "ST008"
+_ANOTHER_DATABASE = "ST014"
 _RUNNER_TOO_OLD = "ST015"
+
+_log = structlog.get_logger()
 
 
 class DatabaseUnavailable(Exception):
@@ -256,6 +264,7 @@ class Database:
         self._statement_seconds = statement_seconds
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._turn = asyncio.Lock()
+        self._told: str | None = None
 
     async def register_runner(
         self, worker: str, version: str, stripe_account: str | None, livemode: bool
@@ -395,6 +404,14 @@ class Database:
             with suppress(psycopg.Error):
                 await connection.close()
 
+    def _log_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        """Log that no call is made because the database is not the one it was; once, for it is told at every claim."""
+        text = notice.message_primary
+        if notice.sqlstate == _ANOTHER_DATABASE and text is not None and text != self._told:
+            self._told = text
+            hint = safe_text(notice.message_hint or "", 500)
+            _log.warning("the database is not the one it was", what=safe_text(text, 1000), hint=hint)
+
     async def _schema_state(self) -> list[_Release]:
         return await self._call(_Release, "SELECT * FROM marketplace.schema_state()", ())
 
@@ -408,6 +425,7 @@ class Database:
                 async with asyncio.timeout(self._statement_seconds):
                     if self._connection is None:
                         self._connection = await _connect(self._conninfo, self._application_name)
+                        self._connection.add_notice_handler(self._log_notice)
                     async with self._connection.cursor(row_factory=class_row(row_class)) as cursor:
                         await cursor.execute(statement, arguments)
                         return await cursor.fetchall()
@@ -479,7 +497,7 @@ async def _connect(conninfo: str, application_name: str) -> psycopg.AsyncConnect
         autocommit=True,
         prepare_threshold=None,
         application_name=application_name,
-        connect_timeout=_CONNECT_SECONDS,
+        connect_timeout=max(2, min(_CONNECT_SECONDS, _CONNECT_SECONDS_IN_ALL // count_servers(conninfo))),
         # A peer that vanished without a word is noticed in half a minute instead of hours.
         keepalives_idle=10,
         keepalives_interval=5,

@@ -15,6 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from runner.clean import safe_text
+from runner.servers import only_the_primary
 
 # The part of a lease that one call may take. The rest is for what happens around the call while the lease
 # runs: the claim's way back, a free slot, and the report of the outcome, perhaps to a database that is just
@@ -32,6 +33,7 @@ _LIVE_KEY = re.compile(r"[sr]k_live_")
 _WEBHOOK_SECRET = re.compile(r"whsec_[A-Za-z0-9+/=_-]{1,250}")
 _WEBHOOK_SECRETS_LIMIT = 5
 _WORKER_LIMIT = 120
+_FOR_READING = ("read-only", "standby", "prefer-standby")
 
 
 class BadSettings(Exception):
@@ -58,7 +60,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=_variable, validate_default=True)
 
     database_url: SecretStr = Field(
-        description="a URL such as postgresql://user:password@host:5432/name, or a conninfo (host=… dbname=…)"
+        description="a URL such as postgresql://user:password@host:5432/name, or a conninfo (host=… dbname=…);"
+        " a primary and its standbys as host1,host2"
     )
     # Empty when the command has nothing to do with Stripe.
     stripe_api_key: SecretStr = Field(
@@ -134,7 +137,9 @@ class Settings(BaseModel):
         ports = str(parts.get("port", "")).split(",")
         if not all(port == "" or (port.isascii() and port.isdigit() and 0 < int(port) < 65536) for port in ports):
             raise ValueError("its port is no number from 1 to 65535")
-        return url
+        if parts.get("target_session_attrs") in _FOR_READING:
+            raise ValueError("this program writes: its target_session_attrs must be read-write or primary")
+        return SecretStr(only_the_primary(url.get_secret_value()))
 
     @field_validator("stripe_api_key")
     @classmethod

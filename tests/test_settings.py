@@ -1,6 +1,7 @@
 """Settings: what may be set, and that a bad one is one clear line without a secret."""
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 
 from runner.settings import BadSettings, Settings, load_settings
@@ -163,6 +164,32 @@ def test_several_bad_settings_give_a_line_each() -> None:
 )
 def test_a_database_is_a_postgresql_url_or_conninfo(url: str) -> None:
     assert load_settings(GOOD | {"DATABASE_URL": url}, need_stripe=True).database_url.get_secret_value() == url
+
+
+@pytest.mark.parametrize(
+    ("url", "attrs"),
+    [
+        ("postgresql://app:s3cret@a,b/shop", "read-write"),
+        ("postgresql:///shop?host=/run/a,/run/b&port=5432,5433", "read-write"),
+        ("hostaddr=192.0.2.1,192.0.2.2 dbname=shop", "read-write"),
+        ("postgresql://a,b/shop?target_session_attrs=primary", "primary"),
+        ("postgresql://a/shop", None),
+    ],
+)
+def test_of_several_servers_only_the_one_that_writes_will_do(url: str, attrs: str | None) -> None:
+    settings = load_settings(GOOD | {"DATABASE_URL": url}, need_stripe=True)
+    parts = conninfo_to_dict(settings.database_url.get_secret_value())
+    assert parts.pop("target_session_attrs", None) == attrs
+    given = conninfo_to_dict(url)
+    given.pop("target_session_attrs", None)
+    assert parts == given
+
+
+@pytest.mark.parametrize("attrs", ["read-only", "standby", "prefer-standby"])
+def test_a_server_that_is_only_read_will_not_do(attrs: str) -> None:
+    (line,) = complaints(GOOD | {"DATABASE_URL": f"postgresql://app:s3cret@a,b/shop?target_session_attrs={attrs}"})
+    assert line.startswith("DATABASE_URL: this program writes")
+    assert "s3cret" not in line
 
 
 @pytest.mark.parametrize(
