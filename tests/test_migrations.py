@@ -151,7 +151,7 @@ KEEPING = {
     "0037": "stripe_refunds",
     "0039": "charges",
     "0040": "stripe_control_log",
-    "0050": "stripe_control_log",
+    "0049": "stripe_control_log",
 }
 
 

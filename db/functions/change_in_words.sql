@@ -4,6 +4,7 @@ create or replace function marketplace._change_in_words(p_control marketplace.st
 returns text
 language plpgsql
 immutable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -23,6 +24,7 @@ create or replace function marketplace._change_hint(p_control marketplace.stripe
 returns text
 language plpgsql
 immutable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

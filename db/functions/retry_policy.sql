@@ -15,6 +15,7 @@ as $$
 declare
   v_policy marketplace.retry_policy;
   v_constraint text;
+  v_table text;
 begin
   perform marketplace._require_text('p_verdict', p_verdict);
   perform marketplace._require_text('p_reason', p_reason, 1000);
@@ -53,7 +54,10 @@ begin
   return next v_policy;
 exception
   when check_violation then
-    get stacked diagnostics v_constraint = constraint_name;
+    get stacked diagnostics v_constraint = constraint_name, v_table = table_name;
+    if v_table <> 'retry_policy' then
+      raise;
+    end if;
     raise exception 'the policy for % would not be sound: %', p_verdict, v_constraint
       using errcode = 'invalid_parameter_value',
             hint = obj_description((

@@ -68,6 +68,7 @@ begin
       ('look_up_first', array['triage']),
       ('pause_stripe_calls', array['triage']),
       ('remove_error_rule', array['triage']),
+      ('require_reconcile', array['triage']),
       ('reopen', array['triage']),
       ('resume_stripe_calls', array['triage']),
       ('retry_now', array['triage']),
@@ -75,6 +76,7 @@ begin
       ('set_refunds_by', array['app', 'triage']),
       ('set_retry_policy', array['triage']),
       ('set_stripe_rate', array['triage']),
+      ('trust_database_identity', array['triage']),
       -- Who looks, and what every program asks at its start.
       ('can_transition_transfer_status', array['app', 'runner', 'readonly']),
       ('classify_stripe_outcome', array['readonly']),
@@ -89,6 +91,8 @@ begin
       ('schema_state', array['app', 'runner', 'readonly']),
       ('self_check', array['readonly']),
       -- What views call is called with the reader's rights.
+      ('_change_hint', array['readonly']),
+      ('_change_in_words', array['readonly']),
       ('_is_in_flight', array['readonly']),
       ('_rate_at', array['readonly']),
       ('_reason_open', array['readonly']),

@@ -1,6 +1,8 @@
 -- Refuses while the database is to be reconciled, and once something was logged that an earlier release has no word
 -- for.
 
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 begin
   if to_regclass('marketplace.stripe_control') is null then
@@ -26,6 +28,11 @@ begin
             hint = 'Dump the table and take these rows out by hand if you mean it.';
   end if;
 
+  -- Views over it, which no migration made.
+  drop function if exists marketplace.read_needs_attention();
+  drop view if exists marketplace.needs_attention;
+  drop function if exists marketplace.read_queue_health();
+  drop view if exists marketplace.queue_health;
   alter table marketplace.stripe_control
     drop constraint if exists chk_identity_is_whole,
     drop constraint if exists chk_promoted_within_is_bounded,
@@ -50,11 +57,12 @@ begin
         'paused by person', 'paused by verdict', 'resumed by person', 'resumed by answer',
         'account pinned', 'rate set by person', 'rate turned down',
         'look-ups first by person', 'look-ups as usual by person',
-        'refunds by app', 'refunds by events'
+        'refunds by app', 'refunds by events',
+        'error rule set by person', 'error rule removed by person', 'retry policy set by person'
       )
     );
   comment on constraint chk_control_change_is_known on marketplace.stripe_control_log is 'See change.';
   comment on table marketplace.stripe_control_log is
-    'Append-only: when calls were paused and resumed, slowed down and set free, whose account was pinned, by whom, why.';
+    'Append-only: when calls were paused and resumed, slowed down and set free, whose account was pinned; by whom and why.';
 end
 $$;

@@ -1,5 +1,7 @@
 -- Which database this is, so that a promoted standby, a restored dump and a clone are not taken for it.
--- depends: 0046.index-unheard-reversals
+-- depends: 0048.log-changes-of-policy
+
+set local search_path = pg_catalog, pg_temp;
 
 alter table marketplace.stripe_control
 add column if not exists system_identifier text,
@@ -79,6 +81,7 @@ begin
           'account pinned', 'rate set by person', 'rate turned down',
           'look-ups first by person', 'look-ups as usual by person',
           'refunds by app', 'refunds by events',
+          'error rule set by person', 'error rule removed by person', 'retry policy set by person',
           'database pinned', 'promotion noticed', 'identity on trust by person',
           'reconcile needed', 'reconcile needed by person', 'reconciled', 'look-ups as usual by reconcile'
         )

@@ -1,5 +1,5 @@
 -- From which file each migration was applied: a file that was edited after that is noticed.
--- depends: 0046.index-unheard-reversals
+-- depends: 0049.add-database-identity
 
 create table if not exists marketplace.migration_files (
   migration_id text not null,
