@@ -83,7 +83,8 @@ def _refuse_edited_files(connection: psycopg.Connection[Any]) -> None:
     ours = {migration_id: file_sha256(folder, migration_id) for migration_id in migration_ids(folder)}
     for migration_id, sha256 in connection.execute(
         "SELECT f.migration_id, f.sha256 FROM marketplace.migration_files AS f"
-        " INNER JOIN _yoyo_migration AS m USING (migration_id, applied_at_utc) ORDER BY 1"
+        " INNER JOIN _yoyo_migration AS m"
+        " ON m.migration_id = f.migration_id AND m.applied_at_utc AT TIME ZONE 'UTC' = f.applied_at ORDER BY 1"
     ):
         if ours.get(migration_id, sha256) != sha256:
             raise MigrationRefused(

@@ -50,12 +50,12 @@ def note_migration_files(cursor: Any) -> None:
         "where not exists (select from _yoyo_migration as m where m.migration_id = f.migration_id)"
     )
     cursor.execute(
-        "insert into marketplace.migration_files as f (migration_id, sha256, applied_at_utc) "
-        "select m.migration_id, x.sha256, m.applied_at_utc from _yoyo_migration as m "
+        "insert into marketplace.migration_files as f (migration_id, sha256, applied_at) "
+        "select m.migration_id, x.sha256, m.applied_at_utc at time zone 'UTC' from _yoyo_migration as m "
         "inner join unnest(%s::text[], %s::text[]) as x (migration_id, sha256) on x.migration_id = m.migration_id "
         "on conflict on constraint pk_migration_files do update set sha256 = excluded.sha256, "
-        "applied_at_utc = excluded.applied_at_utc, noted_at = clock_timestamp() "
-        "where f.applied_at_utc <> excluded.applied_at_utc",
+        "applied_at = excluded.applied_at, noted_at = clock_timestamp() "
+        "where f.applied_at <> excluded.applied_at",
         (list(files), list(files.values())),
     )
 
