@@ -63,7 +63,8 @@ class Blocker:
         if self.pid == 0:
             return "a prepared transaction (select * from pg_prepared_xacts)"
         age = None if self.age is None else f"in a transaction for {timedelta(seconds=int(self.age.total_seconds()))}"
-        return f"pid {self.pid} ({', '.join(filter(None, (self.application_name, self.state, age)))})"
+        said = ", ".join(filter(None, (self.application_name, self.state, age)))
+        return f"pid {self.pid} ({said})" if said else f"pid {self.pid}"
 
 
 def in_words(blockers: list[Blocker]) -> str:

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from runner.cli import main
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
-from tests.support.databases import Database, ServerAddress, rows, value
+from tests.support.databases import Connect, Database, ServerAddress, rows, value
 from tests.support.orders import pay_sellers, refund
 from tests.support.runners import REPOSITORY, wait_until
 from tests.support.webhooks import SECRET
@@ -339,6 +339,35 @@ def test_migrate_brings_an_empty_database_up_and_doing_it_again_changes_nothing(
     assert "applying" not in second.stdout
     assert second.stdout.splitlines()[-1].startswith("no migration was pending; functions loaded; ")
     assert command("status", DATABASE_URL=empty_dsn).exit_code == 0
+
+
+def test_a_dry_run_of_migrate_is_1_if_there_is_something_to_do(empty_dsn: str) -> None:
+    before = command("migrate", "--dry-run", DATABASE_URL=empty_dsn)
+    command("migrate", DATABASE_URL=empty_dsn)
+    after = command("migrate", "--dry-run", DATABASE_URL=empty_dsn)
+
+    assert (before.exit_code, after.exit_code) == (1, 0)
+    assert (before.stderr, after.stderr) == ("", "")
+    assert "would apply 0006.create-reversal-requests: stops writers of seller_transfers" in before.stdout.splitlines()
+    assert after.stdout.splitlines()[0] == "would load functions: the same as are there"
+    assert after.stdout.splitlines()[-1].endswith("; nothing was changed")
+
+
+def test_migrate_says_on_stderr_who_is_in_the_way(dsn: str, connect: Connect) -> None:
+    with connect(autocommit=False, application_name="nightly report") as reader:
+        rows(reader, "select from marketplace.queue_health")
+        who = f"blocked by pid {reader.info.backend_pid} (nightly report, idle in transaction, in a transaction for 0:00:0"
+        result = command("migrate", "--lock-timeout", "0.3", "--tries", "2", DATABASE_URL=dsn)
+
+    assert (result.exit_code, result.stdout) == (4, "loading functions\n")
+    warning, refusal = result.stderr.splitlines()
+    assert warning.startswith(
+        "warning: loading db/functions: waits for AccessExclusiveLock on marketplace.queue_health, "
+    )
+    assert who in warning
+    assert warning.endswith("trying again in 1 s (2 of 2)")
+    assert refusal.startswith("seller-transfers: loading db/functions failed: ")
+    assert who in refusal
 
 
 def test_migrate_does_not_touch_a_database_of_a_newer_release(dsn: str, db: Database) -> None:
