@@ -348,6 +348,11 @@ def test_only_the_beginning_of_a_long_message_is_looked_at(db: Database) -> None
     assert verdict(db, 400, INVALID, None, "x" * 10_000_000 + ". " + fully) == "transient"
 
 
+def test_a_send_is_never_reversed_already(db: Database) -> None:
+    said = "'invalid_request_error', null, 'The transfer tr_1 is already fully reversed.'"
+    assert value(db, f"select marketplace.classify_stripe_outcome('send', 400, {said})") == "transient"
+
+
 def test_another_action_is_refused(db: Database) -> None:
     with pytest.raises(psycopg.Error) as refused, db.transaction():
         call(

@@ -146,6 +146,28 @@ def test_it_is_never_called_for_whatever_the_look_ups_say(db: Database) -> None:
         assert looked["action"] == "look_up_reversals"
 
 
+def test_one_that_is_pending_at_stripe_is_waited_for(db: Database) -> None:
+    paid = record_transfer(db)
+    tell(db, "reversed", shown_reversed(paid, 300))
+    (looked,) = claim(db)
+
+    pending = foreign(looked, "trr_x", 300, status="pending")
+    assert record_one(db, seen(looked, pending, amount_reversed=0))["verdict"] == "unclear"
+
+    again = claim_again(db, looked["id"])
+    assert again["action"] == "look_up_reversals"
+    assert record_one(db, seen(again, foreign(again, "trr_x", 300)))["status"] == "reversed"
+
+
+def test_what_was_taken_of_a_row_that_had_ended_takes_nothing_else(db: Database) -> None:
+    dead = transfer(db, ended(db))
+
+    assert tell(db, "reversed", shown_reversed(dead, 1000)) == "nothing to do: what is reversed of tr_1 is known"
+
+    assert story(db) == [(1000, "permanently_failed", None)]
+    assert claim(db) == []
+
+
 def test_ours_is_no_reversal_made_elsewhere(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, success(leased))

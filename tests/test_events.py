@@ -341,6 +341,16 @@ def test_retrying_waits_for_nobody(session: Database, connect: Connect) -> None:
         assert other.execute("select 1").fetchone()
 
 
+def test_retrying_leaves_an_order_alone_that_somebody_is_changing(session: Database, connect: Connect) -> None:
+    record_transfer(session, 1, p_amount=90, p_source_charge="ch_1")
+    refunded(session)
+    other = impatient(connect)
+    with session.transaction():
+        session.execute("select marketplace._lock_order('order-1')")
+        assert call(other, "retry_events") == []
+    assert len(call(other, "retry_events")) == 1
+
+
 def test_what_another_try_mends_is_an_error_and_stores_nothing(session: Database, connect: Connect) -> None:
     record_transfer(session, 1, **FROM_CHARGE)
     other, given = impatient(connect, lock_timeout="100ms"), event("refund.updated", refund())

@@ -240,6 +240,34 @@ def test_an_invalid_index_of_somebody_elses_is_told_and_left(db: Database, dsn: 
     assert is_valid(db, "of_a_dba") is False
 
 
+def test_a_constraint_that_cannot_be_looked_at_now_is_told_and_tried_by_the_next(
+    db: Database, dsn: str, connect: Connect
+) -> None:
+    run(db, f"alter table marketplace.seller_transfers drop constraint {ALTERED}")
+    run(db, f"alter table marketplace.seller_transfers add constraint {ALTERED} check (true) not valid")
+    with connect(autocommit=False) as holder:
+        run(holder, "lock table marketplace.seller_transfers in share update exclusive mode")
+        (warning,) = migrate(dsn, patience=Patience(0.1)).warnings
+    assert warning.startswith(f"{ALTERED} on marketplace.seller_transfers is not valid yet: the table is locked")
+    assert migrate(dsn).warnings == []
+
+
+def test_a_build_that_waits_long_says_for_whom(
+    db: Database, dsn: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner.lock_waits._LONG_SECONDS", 0.1)
+    undo_build(db)
+    told: list[str] = []
+    with connect(autocommit=False, application_name="nightly report") as writer, ThreadPoolExecutor(1) as pool:
+        add_transfer(writer, "pending")
+        migrator = pool.submit(migrate, dsn, warn=told.append)
+        wait_until(lambda: told, "it is told")
+        assert f"blocked by pid {writer.info.backend_pid} (nightly report, idle in transaction" in told[0]
+        writer.rollback()
+        assert migrator.result(20).applied
+    assert len(told) == 1
+
+
 def test_a_server_that_goes_away_is_not_waited_for(db: Database, dsn: str, connect: Connect) -> None:
     undo_alter(db)
     with connect(autocommit=False) as reader, ThreadPoolExecutor(1) as pool:

@@ -161,6 +161,18 @@ def test_a_refund_of_an_unknown_charge_is_kept_and_done_when_its_transfer_is_rec
     assert requests(db) == ["re_1", "re_1+2"]
 
 
+def test_a_refund_of_an_order_that_has_no_transfer_yet_names_the_order(db: Database) -> None:
+    db.execute("select from marketplace.note_charge(p_charge_id => 'ch_1', p_order_id => 'order-1', p_amount => 100)")
+    came = refunded(db, "re_1", 100)
+
+    assert came["result"] == "kept"
+    assert kept(db, came["event_id"])["detail"].startswith("ST010: order order-1 has no transfer of charge ch_1 yet")
+
+    root = paid(db)
+    assert transfer(db, root)["status"] == "reversal_pending"
+    assert states(db) == {came["event_id"]: "acted"}
+
+
 def test_a_transfer_recorded_after_a_partial_refund_gives_its_share_and_pays_the_rest(db: Database) -> None:
     paid(db)
     refunded(db)
