@@ -5,6 +5,7 @@ changes only a function is installed like any other. It stands alone: `yoyo appl
 """
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def load_functions(connection: Any) -> None:
             cursor.execute(f"set local check_function_bodies = {check_bodies}")
             for path in files:
                 cursor.execute(path.read_text(encoding="utf-8"))
+        _drop_old_helpers(cursor, "".join(p.read_text(encoding="utf-8") for p in files))
         cursor.execute(
             "insert into marketplace.schema_release (migration_head, functions_sha256) values (%s, %s) "
             "on conflict on constraint pk_schema_release do update set migration_head = excluded.migration_head, "
@@ -40,6 +42,18 @@ def load_functions(connection: Any) -> None:
         )
         cursor.execute("set local search_path to default")
         note_migration_files(cursor)
+
+
+def _drop_old_helpers(cursor: Any, source: str) -> None:
+    """Drop what an earlier release had for itself. What others may call is dropped by a migration, or stays."""
+    defined = re.findall(r"^create or replace function marketplace\.(\w+)", source, re.MULTILINE)
+    cursor.execute(
+        "select p.oid::regprocedure from pg_proc as p where p.pronamespace = 'marketplace'::regnamespace "
+        r"and p.proname like '\_%%' and p.proname <> all (%s::text[])",
+        (defined,),
+    )
+    for (helper,) in cursor.fetchall():
+        cursor.execute(f"drop routine {helper}")
 
 
 def note_migration_files(cursor: Any) -> None:
