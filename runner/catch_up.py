@@ -35,6 +35,7 @@ _RETRY_LIMIT = 100
 _RETRIES = 50  # what is left is tried first the next time
 
 _AGO = re.compile(r"([0-9]{1,5})\s*([smhdw])")
+_EPOCH = datetime(1970, 1, 2, tzinfo=UTC)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -64,8 +65,11 @@ class CaughtUp:
     goes_on_from: datetime | None = None
 
 
-def read_since(text: str, now: datetime) -> datetime:
-    """Read `3d`, `12h`, or an ISO time with an offset; in whole seconds. Raises BadSince."""
+def read_since(text: str, now: datetime, kept_for: timedelta | None = KEPT_BY_STRIPE) -> datetime:
+    """Read `3d`, `12h`, or an ISO time with an offset; in whole seconds. Raises BadSince.
+
+    What is older than `kept_for` (None: any age) is refused.
+    """
     if ago := _AGO.fullmatch(text.strip().lower()):
         since = now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     else:
@@ -77,8 +81,10 @@ def read_since(text: str, now: datetime) -> datetime:
             raise BadSince(f"in which time zone? Say {since.isoformat()}Z for UTC, or +02:00, or as it is")
     if since > now:
         raise BadSince("it has not come yet")
-    if since < now - KEPT_BY_STRIPE - _SLACK:
-        raise BadSince(f"Stripe keeps events for {KEPT_BY_STRIPE.days} days; what is older is not to be had from it")
+    if kept_for is not None and since < now - kept_for - _SLACK:
+        raise BadSince(f"Stripe keeps events for {kept_for.days} days; what is older is not to be had from it")
+    if since < _EPOCH:
+        raise BadSince("there was no Stripe then")
     return since.astimezone(UTC).replace(microsecond=0)
 
 

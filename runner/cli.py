@@ -39,6 +39,8 @@ EXIT_STRIPE_REFUSED = 5
 
 _APPLICATION = "seller-transfers"
 _LINE_LIMIT = 2_000
+_REASON_LIMIT = 500
+_COMPARE_SECONDS = 3_600.0
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+/?")
 _log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -152,6 +154,31 @@ def catch_up(since: str) -> None:
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
+@main.command("reconcile")
+@click.option("--since", metavar="TIME", help="Only transfers made since: 3d, 12h or 2026-11-20T08:00:00Z.")
+@click.option("--look-up", metavar="REASON", help="Have the rows looked up that do not know what Stripe did.")
+@click.option("--resume", metavar="REASON", help="Let calls go on after a restore, if what was found allows it.")
+def reconcile(since: str | None, look_up: str | None, resume: str | None) -> None:
+    """Compare all transfers and reversals at Stripe with the database, and say what differs.
+
+    Beside live runners, and as a nightly check: it changes nothing unless it is told to. Exit code 1 if something
+    differs, if Stripe could not be read to the end, or if what it was told to do cannot be done.
+    """
+    from runner.catch_up import BadSince, read_since
+
+    try:
+        begins = None if since is None else read_since(since, datetime.now(UTC), kept_for=None)
+    except BadSince as error:
+        _fail(EXIT_BAD_USAGE, f"--since: {error}")
+    if resume is not None and since is not None:
+        _fail(EXIT_BAD_USAGE, "--resume: calls go on only after everything was compared; leave --since out")
+    for name, reason in (("--look-up", look_up), ("--resume", resume)):
+        if reason is not None and not (reason.strip() and reason.isprintable() and len(reason) <= _REASON_LIMIT):
+            _fail(EXIT_BAD_USAGE, f"{name}: give a reason of 1 to {_REASON_LIMIT} printable characters; it is logged")
+    if not _run(_reconcile(_settings(need_stripe=True), begins, look_up, resume)):
+        sys.exit(EXIT_CHECK_FOUND_SOMETHING)
+
+
 @main.command()
 def status() -> None:
     """Show where the money and the work stand.
@@ -253,6 +280,30 @@ async def _catch_up(settings: Settings, since: datetime) -> bool:
     finally:
         await database.close()
     return show(done)
+
+
+async def _reconcile(settings: Settings, since: datetime | None, look_up: str | None, resume: str | None) -> bool:
+    """Say what came of it; True if nothing differs."""
+    from runner.differences import show
+    from runner.reconcile import act, reconcile
+
+    # Comparing takes a while where there are many rows.
+    database = Database(
+        settings.database_url.get_secret_value(), f"{_APPLICATION} reconcile", statement_seconds=_COMPARE_SECONDS
+    )
+    try:
+        await database.require_release(own_release())
+        async with _gateway(settings) as gateway:
+            account = await gateway.check_account()
+            compared = await reconcile(
+                gateway, database, account, since, lambda words: click.echo(f"{_APPLICATION}: {words}", err=True)
+            )
+        await act(database, compared, look_up, resume)
+    except StripeUnreachable as error:
+        _fail(EXIT_CHECK_FOUND_SOMETHING, str(error))
+    finally:
+        await database.close()
+    return show(compared)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:

@@ -38,6 +38,7 @@ _PASSING = ("40", "53", "55", "57", "58")
 _READ_ONLY = "25006"
 _WRONG_ACCOUNT = "ST006"
 _NOT_REGISTERED = "ST008"
+_NOT_AS_THINGS_STAND = "ST012"
 _ANOTHER_DATABASE = "ST014"
 _RUNNER_TOO_OLD = "ST015"
 
@@ -62,6 +63,10 @@ class WrongAccount(Exception):
 
 class NotRegistered(Exception):
     """The worker may not claim until it has registered, again perhaps; the text says why."""
+
+
+class NotResumed(Exception):
+    """What is asked for cannot be done as things stand; the text says why, and what to do."""
 
 
 class SchemaUnusable(Exception):
@@ -210,6 +215,65 @@ class KeptEvent:
     attempts: int
     detail: str | None
     next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileRun:
+    """A comparison with Stripe; `finished_at` is None while it is under way, `trouble` says why it ended early."""
+
+    id: int
+    started_at: datetime
+    started_by: str
+    stripe_account: str | None
+    livemode: bool
+    created_since: datetime | None
+    transfers: int
+    reversals: int
+    reread_at: datetime | None
+    finished_at: datetime | None
+    is_complete: bool
+    trouble: str | None
+    differences: int | None
+    urgent: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference between Stripe and the rows, with what to type next. Amounts in minor units."""
+
+    run_id: int
+    n: int
+    kind: str
+    is_urgent: bool
+    forbids_calls: bool
+    transfer_id: int | None
+    order_id: str | None
+    stripe_transfer_id: str | None
+    stripe_reversal_id: str | None
+    amount: int | None
+    amount_at_stripe: int | None
+    currency: str | None
+    money: str | None
+    why: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What became of one transfer at Stripe (`tr_…`) that was to be looked up."""
+
+    stripe_transfer_id: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class _StripeTransferId:
+    stripe_transfer_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadIn:
+    read_in: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +431,77 @@ class Database:
         rows = await self._call(_EventType, "SELECT * FROM marketplace.acted_event_types() AS event_type", ())
         return [row.event_type for row in rows]
 
+    async def start_reconcile(
+        self, stripe_account: str | None, livemode: bool, created_since: datetime | None
+    ) -> ReconcileRun:
+        """Begin a comparison with Stripe, of what was made since then or of everything. Raises WrongAccount."""
+        rows = await self._call(
+            ReconcileRun,
+            "SELECT * FROM marketplace.start_reconcile("
+            "p_stripe_account => %s, p_livemode => %s, p_created_since => %s)",
+            (stripe_account, livemode, created_since),
+        )
+        return rows[0]
+
+    async def pay_for_read(self, run_id: int) -> timedelta:
+        """Take the token for one request of the run; or say how long until there may be one."""
+        rows = await self._call(_ReadIn, "SELECT * FROM marketplace.pay_for_read(p_run_id => %s) AS read_in", (run_id,))
+        return rows[0].read_in
+
+    async def keep_listed_objects(self, run_id: int, objects: Sequence[dict[str, Any]]) -> ReconcileRun:
+        """Hand over what Stripe listed, 1000 objects at most, each transfer with its reversals."""
+        rows = await self._call(
+            ReconcileRun,
+            "SELECT * FROM marketplace.keep_listed_objects(p_run_id => %s, p_objects => %s)",
+            (run_id, Jsonb(list(objects))),
+        )
+        return rows[0]
+
+    async def transfers_to_reread(self, run_id: int, limit: int) -> list[str]:
+        """The transfers (`tr_…`) that are to be read a second time."""
+        rows = await self._call(
+            _StripeTransferId,
+            "SELECT * FROM marketplace.transfers_to_reread(p_run_id => %s, p_limit => %s) AS stripe_transfer_id",
+            (run_id, limit),
+        )
+        return [row.stripe_transfer_id for row in rows]
+
+    async def finish_reconcile(self, run_id: int, trouble: str | None = None) -> ReconcileRun:
+        """Compare, or say why not everything could be read."""
+        rows = await self._call(
+            ReconcileRun,
+            "SELECT * FROM marketplace.finish_reconcile(p_run_id => %s, p_trouble => %s)",
+            (run_id, trouble),
+        )
+        return rows[0]
+
+    async def reconcile_differences(self, run_id: int) -> list[Difference]:
+        """What a run found, urgent ones first."""
+        return await self._call(
+            Difference, "SELECT * FROM marketplace.reconcile_differences(p_run_id => %s)", (run_id,)
+        )
+
+    async def read_reconcile_run(self) -> ReconcileRun | None:
+        """The last comparison with Stripe; None if there was none."""
+        rows = await self._call(ReconcileRun, "SELECT * FROM marketplace.read_reconcile_run()", ())
+        return rows[0] if rows else None
+
+    async def look_up_differences(self, run_id: int, reason: str) -> list[LookedUp]:
+        """Have the rows looked up that a run found paid, or taken back, without knowing."""
+        return await self._call(
+            LookedUp,
+            "SELECT * FROM marketplace.look_up_differences(p_run_id => %s, p_reason => %s)",
+            (run_id, reason),
+        )
+
+    async def resume_after_reconcile(self, run_id: int, reason: str) -> None:
+        """Let calls go on, if what the run found allows it. Raises NotResumed."""
+        await self._call(
+            ReconcileRun,
+            "SELECT * FROM marketplace.resume_after_reconcile(p_run_id => %s, p_reason => %s)",
+            (run_id, reason),
+        )
+
     async def answer(self) -> None:
         """Return if the database does its work for this program, whatever release it is of."""
         with suppress(psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction):
@@ -520,6 +655,8 @@ def _raise_refusal(error: psycopg.Error) -> None:
         raise NotRegistered(_first_line(error)) from error
     if error.sqlstate == _RUNNER_TOO_OLD:
         raise SchemaUnusable(f"{_first_line(error)}. {error.diag.message_hint}") from error
+    if error.sqlstate == _NOT_AS_THINGS_STAND:
+        raise NotResumed(f"{_first_line(error)}. {error.diag.message_hint}") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -191,18 +191,52 @@ class Gateway:
         if after is not None:
             params["starting_after"] = after
         # An event has a whole object in it, and what changed.
-        page, refusal = await self._look(lambda: self._client.v1.events.list_async(params), body_limit=BYTE_LIMIT)
+        return await self._page(lambda: self._client.v1.events.list_async(params), "events")
+
+    async def list_transfers(
+        self, created_from: int | None, after: str | None
+    ) -> tuple[list[Mapping[str, object]], bool]:
+        """Give a page of the platform's transfers, whoever made them, newest first, and whether there are more.
+
+        Created from that second on, since 1970, or all; the page after that transfer. Raises KeyRefused or
+        StripeUnreachable.
+        """
+        params: TransferListParams = {"limit": PAGE_SIZE}
+        if created_from is not None:
+            params["created"] = {"gte": created_from}
+        if after is not None:
+            params["starting_after"] = after
+        return await self._page(lambda: self._client.v1.transfers.list_async(params), "transfers")
+
+    async def list_reversals(self, transfer_id: str, after: str | None) -> tuple[list[Mapping[str, object]], bool]:
+        """Give a page of a transfer's reversals, newest first, as `list_transfers` does transfers."""
+        params: TransferReversalListParams = {"limit": PAGE_SIZE}
+        if after is not None:
+            params["starting_after"] = after
+        return await self._page(
+            lambda: self._client.v1.transfers.reversals.list_async(transfer_id, params), "reversals"
+        )
+
+    async def get_transfer(self, transfer_id: str) -> Mapping[str, object] | None:
+        """Give a transfer; None if Stripe has none of this id. Raises KeyRefused or StripeUnreachable."""
+        found, _ = await self._look(lambda: self._client.v1.transfers.retrieve_async(transfer_id), nothing=404)
+        return found
+
+    async def _page(
+        self, request: Callable[[], Awaitable[object]], what: str
+    ) -> tuple[list[Mapping[str, object]], bool]:
+        page, refusal = await self._look(request, body_limit=BYTE_LIMIT)
         if page is None:
-            raise KeyRefused(f"Stripe does not let the key read events: {refusal}")
+            raise KeyRefused(f"Stripe does not let the key read {what}: {refusal}")
         try:
-            return read_page(page, lambda event: event)
+            return read_page(page, lambda element: element)
         except UnreadableObject as flaw:
-            raise StripeUnreachable(f"what answers in Stripe's place has no list of events: {flaw}") from flaw
+            raise StripeUnreachable(f"what answers in Stripe's place has no list of {what}: {flaw}") from flaw
 
     async def _look(
-        self, request: Callable[[], Awaitable[object]], *, body_limit: int = MAX_BODY_BYTES
+        self, request: Callable[[], Awaitable[object]], *, body_limit: int = MAX_BODY_BYTES, nothing: int = 403
     ) -> tuple[dict[str, Any] | None, str]:
-        """Give the object asked for; or None, and Stripe's words, if the key may not see it."""
+        """Give the object asked for; or None, and Stripe's words, if it answers `nothing`: the key may not see it."""
         exchange = Exchange(body_limit=body_limit)
         trouble = await self._ask(exchange, request)
         if exchange.object is not None:
@@ -210,7 +244,7 @@ class Gateway:
         if exchange.error is None:
             raise StripeUnreachable(f"Stripe gives no answer: {message(trouble or '')}")
         words = f"HTTP {exchange.http_status}: {message(str(exchange.error.get('message')))}"
-        if exchange.http_status == 403:
+        if exchange.http_status == nothing:
             return None, words
         if exchange.http_status == 401:
             raise KeyRefused(f"Stripe refuses the key: {words}")

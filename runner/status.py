@@ -12,6 +12,7 @@ from runner.database import (
     Problem,
     QueueHealth,
     RateBudget,
+    ReconcileRun,
     RegisteredRunner,
     TransferTotal,
 )
@@ -48,6 +49,7 @@ async def show_status(database: Database) -> bool:
     print_attention(console, attention)
     print_budget(console, budget)
     print_runners(console, runners)
+    print_reconcile(console, await database.read_reconcile_run())
     print_problems(console, problems)
     return (
         not problems
@@ -163,6 +165,22 @@ def print_runners(console: Console, runners: list[RegisteredRunner]) -> None:
             console.print(
                 f"  may not claim since {runner.ended_at:%Y-%m-%d %H:%M:%S %Z}: {runner.ended_reason}", markup=False
             )
+
+
+def print_reconcile(console: Console, run: ReconcileRun | None) -> None:
+    """When the database was last compared with Stripe, and what came of it."""
+    if run is None:
+        console.print("Never compared with Stripe: seller-transfers reconcile")
+        return
+    of = "" if run.created_since is None else f", of transfers made since {run.created_since:%Y-%m-%d %H:%M %Z}"
+    came_to = (
+        f"{run.differences} differences, {run.urgent} of them urgent"
+        if run.is_complete
+        else f"ended early: {run.trouble}"
+        if run.finished_at
+        else "under way"
+    )
+    console.print(f"Compared with Stripe at {run.started_at:%Y-%m-%d %H:%M:%S %Z}{of}: {came_to}", markup=False)
 
 
 def print_problems(console: Console, problems: list[Problem]) -> None:
