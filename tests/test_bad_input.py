@@ -23,6 +23,8 @@ LONG = "x" * 256
 # A paid row that was recorded without its id at Stripe.
 WITHOUT_ID = 900_001
 PENDING = 900_002
+# Comparisons with Stripe: one under way, one that may let calls go on.
+OPEN_RUN, COMPLETE_RUN = 900_001, 900_002
 
 UNUSABLE_TEXT: list[tuple[Any, str]] = [
     (None, MISSING),
@@ -105,6 +107,34 @@ NO_EVENT: dict[str, list[Any]] = {
 
 NO_DELAY: list[tuple[Any, str]] = [("0", INVALID), ("-1 s", INVALID), ("31 d", INVALID), ("long", NO_INTERVAL)]
 NO_ERROR = (-1, 0, 200, 405, 408, 500, 503)
+NO_RUN: list[tuple[Any, str]] = [(None, MISSING), (0, INVALID), (-1, INVALID), (2**64, NO_SUCH_FUNCTION)]
+ENDED: list[tuple[Any, str]] = [*NO_RUN, (COMPLETE_RUN, "ST012")]
+NOT_COMPLETE: list[tuple[Any, str]] = [*NO_RUN, (OPEN_RUN, "ST012")]
+REASON: list[tuple[Any, str]] = [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]
+LIMIT: list[tuple[Any, str]] = [(None, MISSING), (0, INVALID), (-1, INVALID), (1001, INVALID), ("all", NO_NUMBER)]
+
+LISTED: Arguments = {"id": "tr_8", "object": "transfer", "amount": 5, "currency": "usd", "created": 1}
+LISTED_WHOLE: Arguments = {**LISTED, "amount_reversed": 0}
+REVERSAL: Arguments = {**LISTED, "object": "transfer_reversal", "id": "trr_8", "transfer": "tr_8"}
+NO_LISTED: dict[str, list[Any]] = {
+    "id": [None, "", "tr_", "tr_1 ", "trr_8", "tr_ö", 8, "tr_" + LONG],
+    "object": [None, "", "charge", "Transfer"],
+    "amount": [None, -1, 0.5, 10**12, "5"],
+    "currency": [None, "", 5, "\n"],
+    "created": [None, -1, 0.5, "1", 10**11, True],
+    "amount_reversed": [None, -1, "0"],
+}
+NO_LIST: list[Any] = [{}, 5, "x", [5], [None], [[]], [{}], [LISTED_WHOLE, LISTED], [LISTED]]
+UNUSABLE_LIST: list[tuple[Any, str]] = [
+    (None, MISSING),
+    *[(Jsonb(each), INVALID) for each in NO_LIST],
+    *[(Jsonb([{**LISTED_WHOLE, name: wrong}]), INVALID) for name, values in NO_LISTED.items() for wrong in values],
+    *[(Jsonb([{**REVERSAL, "transfer": wrong}]), INVALID) for wrong in (None, "", "trr_8", 8)],
+    *[(Jsonb([{**REVERSAL, "status": wrong}]), INVALID) for wrong in ("", "done", 5)],
+    (Jsonb([LISTED_WHOLE, LISTED_WHOLE]), INVALID),
+    (Jsonb([{**LISTED_WHOLE, "id": f"tr_{n}"} for n in range(1001)]), INVALID),
+    ("[", NO_JSON),
+]
 
 # Per function: arguments that are right, and per argument the values that are not.
 TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
@@ -436,7 +466,33 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
         },
     ),
+    "start_reconcile": (
+        {"p_stripe_account": "acct_8", "p_livemode": False, "p_created_since": "2026-01-01"},
+        {
+            "p_stripe_account": [*ids_of_another_kind("acct_", "ACCT_1", "acct_" + LONG), ("acct_other", "ST006")],
+            "p_livemode": [(None, MISSING), (True, "ST006"), ("maybe", NO_NUMBER)],
+            "p_created_since": [("infinity", INVALID), ("-infinity", INVALID), ("9999-01-01", INVALID)],
+        },
+    ),
+    "pay_for_read": ({"p_run_id": OPEN_RUN}, {"p_run_id": ENDED}),
+    "keep_listed_objects": (
+        {"p_run_id": OPEN_RUN, "p_objects": Jsonb([LISTED_WHOLE, REVERSAL])},
+        {"p_run_id": ENDED, "p_objects": UNUSABLE_LIST},
+    ),
+    "transfers_to_reread": ({"p_run_id": OPEN_RUN}, {"p_run_id": ENDED, "p_limit": LIMIT}),
+    "finish_reconcile": ({"p_run_id": OPEN_RUN}, {"p_run_id": ENDED}),
+    # One that there is not has found nothing.
+    "reconcile_differences": ({"p_run_id": COMPLETE_RUN}, {"p_run_id": [(2**64, NO_SUCH_FUNCTION)]}),
+    "look_up_differences": (
+        {"p_run_id": COMPLETE_RUN, "p_reason": "x"},
+        {"p_run_id": NOT_COMPLETE, "p_reason": REASON, "p_limit": LIMIT},
+    ),
+    "resume_after_reconcile": (
+        {"p_run_id": COMPLETE_RUN, "p_reason": "x"},
+        {"p_run_id": NOT_COMPLETE, "p_reason": REASON},
+    ),
     # These take nothing.
+    "read_reconcile_run": ({}, {}),
     "read_kept_events": ({}, {}),
     "read_queue_health": ({}, {}),
     "read_rate_budget": ({}, {}),
@@ -456,6 +512,17 @@ def seed(db: Database) -> None:
     refunded_transfer(db, 3)
     insert_transfer(db, id=WITHOUT_ID, status="completed", completed_at="now")
     insert_transfer(db, id=PENDING, status="pending", next_retry_at="now", call_generation=1, call_minted_at="now")
+    call(db, "register_runner", p_worker="w", p_version="1", p_stripe_account="acct_8", p_livemode=False)
+    db.execute("update marketplace.stripe_control set reconcile_needed_since = now(), reconcile_reason = 'restored'")
+    db.execute(
+        """
+        insert into marketplace.reconcile_runs
+          (id, stripe_account, livemode, finished_at, is_complete, differences, urgent)
+        overriding system value
+        values (%s, 'acct_8', false, null, false, null, null), (%s, 'acct_8', false, clock_timestamp(), true, 0, 0)
+        """,
+        [OPEN_RUN, COMPLETE_RUN],
+    )
 
 
 def refusal_of(db: Database, function: str, arguments: Arguments) -> psycopg.Error:
@@ -482,8 +549,8 @@ def test_every_argument_of_every_public_function_is_tried(db: Database) -> None:
         "select proname, a.name from pg_proc cross join lateral unnest(proargnames, proargmodes) as a (name, mode) "
         f"where {PUBLIC} and coalesce(a.mode, 'i') = 'i'",
     )
-    # Any text is a fact that Stripe may have reported; any pair of statuses is a question.
-    free = {"p_error_type", "p_error_code", "p_error_message", "p_from", "p_to"}
+    # Any text is a fact that Stripe may have reported, or that ended a comparison; any pair of statuses is a question.
+    free = {"p_error_type", "p_error_code", "p_error_message", "p_from", "p_to", "p_trouble"}
 
     untried = {(each["proname"], each["name"]) for each in arguments if each["name"] not in free} - {
         (function, argument) for function, (_, cases) in TABLE.items() for argument in cases

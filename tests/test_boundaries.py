@@ -30,6 +30,7 @@ IMPORTERS = {
         "runner.registration",
         "runner.webhook",
         "runner.catch_up",
+        "runner.reconcile",
         "runner.cli",
         "runner.settings",
     },
@@ -223,7 +224,8 @@ def test_no_status_and_no_verdict_is_known_to_python(module: Module) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [f"runner.{module}" for module in ("worker", "registration", "webhook", "catch_up", "cli", "settings")]
+    "name",
+    [f"runner.{name}" for name in ("worker", "registration", "webhook", "catch_up", "reconcile", "cli", "settings")],
 )
 def test_who_has_no_business_with_sql_has_none_with_its_driver(name: str) -> None:
     assert psycopg_uses(BY_NAME[name]) == []
@@ -314,7 +316,7 @@ def without_the_sandbox(code: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("name", ["run", "migrate", "status", "webhook", "catch-up"])
+@pytest.mark.parametrize("name", ["run", "migrate", "status", "webhook", "catch-up", "reconcile"])
 def test_the_program_needs_no_embedded_parts(name: str) -> None:
     done = without_the_sandbox(f"from runner.cli import main\nmain([{name!r}, '--help'])")
 

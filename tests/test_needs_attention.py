@@ -5,6 +5,7 @@ from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database
 from tests.support.events import event, ingest
+from tests.support.stripe_lists import begin, compared, listed_transfer
 from tests.support.transfers import (
     call,
     claim,
@@ -122,6 +123,24 @@ def test_more_than_is_left_stays_in_sight(db: Database) -> None:
         "update marketplace.reversal_request_lines set met = 400, unmet = 200"  # as an event would leave it
     )
     assert [line[0] for line in lines(db)] == ["unmet"]
+
+
+def test_what_the_last_comparison_with_stripe_found_is_one_line_for_a_week(db: Database) -> None:
+    row = record_transfer(db)["id"]
+    missing, there = compared(db), listed_transfer(1)
+    assert [each["transfer_id"] for each in missing] == [None, row]
+    ((problem, _, _, step),) = lines(db)
+    assert problem == "differs from Stripe"
+    assert db.execute(step.encode()).fetchall() == missing
+
+    with db.transaction(force_rollback=True):
+        db.execute("update marketplace.reconcile_runs set finished_at = finished_at - interval '8 days'")
+        assert lines(db) == []
+    # One that ended early has nothing to say.
+    call(db, "finish_reconcile", p_run_id=begin(db), p_trouble="Stripe gives no answer")
+    assert len(lines(db)) == 1
+    assert compared(db, there) == []
+    assert lines(db) == []
 
 
 def test_a_pause_says_how_it_ends(db: Database) -> None:

@@ -75,6 +75,19 @@ with problems as (
     format('%s %s: %s', e.type, e.event_id, e.detail), e.next_step
   from marketplace.kept_events as e
   union all
+  -- The rows have gone on since: what a comparison found is told by itself, and by the next one.
+  select
+    'differs from Stripe', r.urgent > 0, r.finished_at, null, null,
+    format('A comparison with Stripe found %s differences, %s of them urgent.', r.differences, r.urgent),
+    format('select * from marketplace.reconcile_differences(p_run_id => %s);', r.id)
+  from marketplace.reconcile_runs as r
+  where
+    r.differences > 0 and r.finished_at > clock_timestamp() - interval '7 days'
+    and not exists (
+      select from marketplace.reconcile_runs as l
+      where l.id > r.id and l.is_complete
+    )
+  union all
   select
     'paused', c.paused_by = 'verdict', c.paused_at, null, null, c.pause_reason,
     'select * from marketplace.resume_stripe_calls(p_reason => ''…'');'
@@ -101,7 +114,7 @@ select p.problem, p.is_urgent, p.needed_since, p.transfer_id, p.order_id, left(p
 from problems as p;
 
 comment on view marketplace.needs_attention is 'One line per problem that waits for a person: what it is, why, since when, and what to type next. An empty view is good news.';
-comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept, paused, to reconcile or commits lost.';
+comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept, differs from Stripe, paused, to reconcile or commits lost.';
 comment on column marketplace.needs_attention.is_urgent is 'True: money is in doubt, or goes on being so, until somebody acts. False: it was given up or cannot be had, and says so until it is reopened.';
 comment on column marketplace.needs_attention.needed_since is 'Since when.';
 comment on column marketplace.needs_attention.transfer_id is 'The row; null where it is about none.';
