@@ -60,14 +60,14 @@ def test_help_names_the_commands_the_settings_and_every_exit_code(option: str) -
     shown = command(option)
 
     assert shown.exit_code == 0
-    commands = ("migrate", "run", "status", "demo", "webhook", "catch-up")
+    commands = ("migrate", "run", "status", "demo", "webhook", "catch-up", "reconcile")
     for word in (*commands, "DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "SELLER_TRANSFERS_"):
         assert word in shown.output
     for code in range(6):
         assert f" {code} " in shown.output.replace("\n", " ")
 
 
-@pytest.mark.parametrize("name", ["migrate", "run", "status", "demo", "webhook", "catch-up"])
+@pytest.mark.parametrize("name", ["migrate", "run", "status", "demo", "webhook", "catch-up", "reconcile"])
 def test_every_command_says_what_it_does(name: str) -> None:
     shown = command(name, "--help")
 
@@ -122,7 +122,7 @@ def test_a_missing_or_malformed_database_is_one_line_and_2(name: str, url: str) 
     assert only_line(result.stderr).startswith("DATABASE_URL: it ")
 
 
-@pytest.mark.parametrize("name", ["run", "catch-up --since 1h"])
+@pytest.mark.parametrize("name", ["run", "catch-up --since 1h", "reconcile"])
 @pytest.mark.parametrize("key", ["", "hunter2hunter2", "pk_test_hunter2hunter2", "sk_test_hunter2 hunter2"])
 def test_a_missing_or_malformed_key_is_one_line_and_2(name: str, key: str) -> None:
     result = command(*name.split(), DATABASE_URL=NOWHERE, STRIPE_API_KEY=key)
