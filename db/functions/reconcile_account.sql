@@ -32,7 +32,7 @@ as $$
   where o.run_id = p_run.id
     and o.created_at > greatest(
       -- What was under way when it stopped may have arrived after that.
-      c.reconcile_needed_since + marketplace._silence(),
+      c.reconcile_needed_since + 2 * c.longest_lease,
       p_run.started_at - (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown'))
     and c.reconcile_needed_since is not null
     and o.identity ~ format('^(transfer|transfer:again|reversal):%s:', c.database_id)

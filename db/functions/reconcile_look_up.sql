@@ -16,6 +16,7 @@ begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_limit(p_limit);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   if not (marketplace._lock_run(p_run_id)).is_complete then
     raise exception 'run % is not complete', p_run_id
       using errcode = 'ST012', hint = 'Run seller-transfers reconcile to its end.',

@@ -38,6 +38,7 @@ declare
 begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   v_run := marketplace._lock_run(p_run_id);
   select * into strict v_control from marketplace.stripe_control;
   v_now := clock_timestamp();

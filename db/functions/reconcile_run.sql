@@ -32,6 +32,7 @@ begin
       using errcode = 'invalid_parameter_value', hint = 'Pass a time that has been, or nothing to compare everything.',
             column = 'p_created_since';
   end if;
+  perform marketplace._notice_change();
   -- One run at a time: the one that began last. Not under the lock that every claim takes: there may be much to clear.
   perform pg_advisory_xact_lock(hashtextextended('seller-transfers reconcile', 0));
   select * into strict v_control from marketplace.stripe_control;
