@@ -88,6 +88,7 @@ async def reconcile(
         compared.trouble = safe_text(str(error), 500)
         compared.run = await database.finish_reconcile(run_id, compared.trouble)
     except (DatabaseUnavailable, NotResumed, SchemaUnusable, psycopg.Error) as error:
+        # The run stays open until the next one is begun.
         compared.trouble = safe_text(str(error), 500)
     return compared
 

@@ -352,6 +352,26 @@ def test_a_list_without_most_of_what_was_paid_is_of_another_account(db: Database
     ]
 
 
+def test_what_differs_is_read_a_second_time_before_it_is_believed(db: Database) -> None:
+    for n in (1, 2, 3, 4):
+        record_transfer(db, n)
+    run = begin(db)
+    hand_over(db, run, listed_transfer(1), listed_transfer(2, amount_reversed=400), listed_transfer(4))
+
+    again = call(db, "transfers_to_reread", p_run_id=run)
+    assert [each["transfers_to_reread"] for each in again] == ["tr_2", "tr_3"]
+    hand_over(db, run, listed_transfer(2), listed_transfer(3))
+
+    assert finish(db, run) == []
+    (ended,) = call(db, "read_reconcile_run")
+    assert (ended["transfers"], ended["is_complete"]) == (3, True)
+
+
+def test_the_list_of_another_account_is_not_read_a_second_time(db: Database) -> None:
+    record_transfer(db)
+    assert call(db, "transfers_to_reread", p_run_id=begin(db)) == []
+
+
 # Work in progress is no difference.
 
 

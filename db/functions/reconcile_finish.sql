@@ -33,8 +33,13 @@ begin
   perform marketplace._require_read_committed();
   v_run := marketplace._lock_open_run(p_run_id);
   return query
-    select distinct d.stripe_transfer_id from marketplace._differences(v_run) as d
-    where d.stripe_transfer_id is not null
+    with found as materialized (
+      select * from marketplace._differences(v_run)
+    )
+    select distinct f.stripe_transfer_id from found as f
+    where f.stripe_transfer_id is not null
+      -- The list of another account gets no better by that.
+      and not exists (select from found as a where a.kind = 'another account')
     order by 1
     limit p_limit;
   if found then

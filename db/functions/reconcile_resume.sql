@@ -57,9 +57,10 @@ begin
   select * into strict v_control from marketplace.stripe_control for no key update;
   perform marketplace._require_resumable(v_run, v_control, v_now);
   select min(o.created_at) into v_oldest
-  from marketplace.reconcile_findings as f
-  inner join marketplace.reconcile_objects as o on o.run_id = f.run_id and o.stripe_id = f.stripe_transfer_id
-  where f.run_id = p_run_id and f.kind in ('lost transfer', 'paid unheard', 'paid twice');
+  from marketplace.reconcile_objects as o
+  where o.run_id = p_run_id and o.object = 'transfer'
+    and o.identity ~ format('^transfer:((again:)?%s:|[0-9a-f]{64}$)', v_control.database_id)
+    and not marketplace._is_recorded(o.stripe_id);
   perform marketplace._reconciled(v_now, p_reason);
   update marketplace.stripe_control
   set lost_since = least(v_control.lost_since, v_oldest)

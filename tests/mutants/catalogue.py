@@ -3,6 +3,7 @@
 from tests.mutants import (
     calling,
     claiming,
+    comparing,
     events,
     keys,
     limits,
@@ -26,4 +27,5 @@ ALL = (
     *sending.MUTANTS,
     *events.MUTANTS,
     *calling.MUTANTS,
+    *comparing.MUTANTS,
 )
