@@ -20,6 +20,7 @@ GROUPS = ("app", "runner", "triage", "readonly")
 STRANGER = "somebody"  # no member of anything: has what PUBLIC has
 
 EVENTS = {"acted_event_types", "ingest_stripe_event", "retry_events"}
+COMPARING = {"finish_reconcile", "keep_listed_objects", "pay_for_read", "start_reconcile", "transfers_to_reread"}
 LOOKING = {
     "can_transition_transfer_status",
     "classify_stripe_outcome",
@@ -30,8 +31,10 @@ LOOKING = {
     "read_open_transfers",
     "read_queue_health",
     "read_rate_budget",
+    "read_reconcile_run",
     "read_runner_health",
     "read_transfer_totals",
+    "reconcile_differences",
     "schema_state",
     "self_check",
     # Called by views, with the rights of who reads them.
@@ -56,20 +59,25 @@ MAY_CALL: dict[str, set[str]] = {
         "withdraw_reversal_request",
     },
     "marketplace_runner": EVENTS
+    | COMPARING
     | {
         "can_transition_transfer_status",
         "claim_due_reversals",
         "claim_due_transfers",
         "next_due_in",
         "read_queue_health",
+        "read_reconcile_run",
+        "reconcile_differences",
         "record_reversal_outcomes",
         "record_transfer_outcomes",
         "register_runner",
         "schema_state",
     },
     "marketplace_triage": LOOKING
+    | COMPARING
     | {
         "forget_runners",
+        "look_up_differences",
         "look_up_first",
         "note_charge",
         "pause_stripe_calls",
@@ -78,6 +86,7 @@ MAY_CALL: dict[str, set[str]] = {
         "reopen",
         "request_reversal",
         "require_reconcile",
+        "resume_after_reconcile",
         "resume_stripe_calls",
         "retry_events",
         "retry_now",

@@ -63,6 +63,16 @@ begin
       ('record_reversal_outcomes', array['runner']),
       ('record_transfer_outcomes', array['runner']),
       ('next_due_in', array['runner', 'readonly']),
+      -- seller-transfers reconcile: whoever runs it may look, and people end what waits for it.
+      ('start_reconcile', array['runner', 'triage']),
+      ('pay_for_read', array['runner', 'triage']),
+      ('keep_listed_objects', array['runner', 'triage']),
+      ('transfers_to_reread', array['runner', 'triage']),
+      ('finish_reconcile', array['runner', 'triage']),
+      ('read_reconcile_run', array['runner', 'readonly']),
+      ('reconcile_differences', array['runner', 'readonly']),
+      ('look_up_differences', array['triage']),
+      ('resume_after_reconcile', array['triage']),
       -- People who mend things.
       ('forget_runners', array['triage']),
       ('look_up_first', array['triage']),
@@ -115,7 +125,8 @@ $$;
 
 -- Records may be read as they are, for triage and finance; what Stripe told word for word may not: buyers are in it.
 grant select on
-  marketplace.charges, marketplace.currencies, marketplace.migration_files, marketplace.retry_policy,
+  marketplace.charges, marketplace.currencies, marketplace.migration_files, marketplace.reconcile_findings,
+  marketplace.reconcile_objects, marketplace.reconcile_runs, marketplace.retry_policy,
   marketplace.reversal_request_lines, marketplace.reversal_requests, marketplace.runners, marketplace.schema_release,
   marketplace.seller_transfers, marketplace.stripe_control, marketplace.stripe_control_log,
   marketplace.stripe_disputes, marketplace.stripe_error_rules, marketplace.stripe_refunds,

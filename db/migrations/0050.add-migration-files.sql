@@ -1,6 +1,8 @@
 -- From which file each migration was applied: a file that was edited after that is noticed.
 -- depends: 0049.add-database-identity
 
+set local search_path = pg_catalog, pg_temp;
+
 create table if not exists marketplace.migration_files (
   migration_id text not null,
   sha256 text not null,

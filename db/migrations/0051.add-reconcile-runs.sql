@@ -1,5 +1,7 @@
 -- What a comparison with Stripe has read and found. None of it is evidence: a later run reads it all again.
--- depends: 0050.add-database-identity
+-- depends: 0050.add-migration-files
+
+set local search_path = pg_catalog, pg_temp;
 
 create table if not exists marketplace.reconcile_runs (
   id bigint generated always as identity,

@@ -1,5 +1,7 @@
 -- What a run found, as it was when it was compared: the rows go on meanwhile.
--- depends: 0052.add-reconcile-runs
+-- depends: 0051.add-reconcile-runs
+
+set local search_path = pg_catalog, pg_temp;
 
 create table if not exists marketplace.reconcile_findings (
   run_id bigint not null,
