@@ -45,7 +45,7 @@ begin
   perform marketplace._require_resumable(v_run, v_control, v_now);
   if v_control.reconcile_needed_since is null then
     -- Locks rows, and stripe_control after them.
-    if not marketplace._end_look_up_first(v_run.started_at, v_now) then
+    if not marketplace._end_look_up_first(v_run.started_at) then
       perform marketplace._refuse_to_resume(p_run_id, 'what was sent before the failover may still be under way',
         'Wait until an hour after it, and run seller-transfers reconcile again.');
     end if;
