@@ -9,6 +9,7 @@ from tests.support.databases import Database, rows, value
 from tests.support.events import asked, by_events, event, ingest, refunded
 from tests.support.evidence import shown_reversed, tell
 from tests.support.look_ups import foreign, ours, seen
+from tests.support.stripe_lists import reversal_mark
 from tests.support.transfers import (
     at_commit,
     attempts,
@@ -197,6 +198,30 @@ def test_while_a_row_of_the_transfer_is_under_way_the_event_waits(db: Database, 
         assert said.startswith("acted: 300 of tr_1 were reversed elsewhere")
     else:
         assert said.startswith("nothing to do")
+
+
+def test_ours_that_a_restore_lost_waits_for_the_app_to_ask_again(db: Database) -> None:
+    paid = record_transfer(db)
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db)}
+    told = shown_reversed(paid, 300, lost)
+    assert not_yet(db, told)
+
+    request_parts(db, {"key-1": 300})
+    (looked,) = claim(db)
+    record_one(db, seen(looked, lost))
+
+    assert tell(db, "reversed", told) == "nothing to do: what is reversed of tr_1 is known"
+    assert story(db) == [(700, "completed", None), (300, "reversed", None)]
+
+
+def test_ours_that_was_lost_and_is_counted_as_made_elsewhere_holds_up_nothing(db: Database) -> None:
+    leased = claimed_call(db, p_amount=300)
+    lost = {**foreign(leased, "trr_lost", 300), "metadata": reversal_mark(db, request="re_lost")}
+    record_one(db, refusal(leased, 400, None, "The transfer tr_1 is already fully reversed."))
+    record_one(db, seen(claim_again(db, leased["id"]), lost, amount=300))
+    paid = transfer(db, leased["id"])
+    assert paid["status"] == "reversed"
+    assert not tell(db, "reversed", shown_reversed(paid, 301, lost)).startswith("kept")
 
 
 def test_what_is_not_listed_may_be_what_is_under_way(db: Database) -> None:

@@ -94,9 +94,13 @@ def order_payouts_again(db: Database, *names: str) -> None:
         )
 
 
-def reconcile(dsn: str, stripe: SimulatorClient, *options: str) -> Result:
+def command(dsn: str, stripe: SimulatorClient, *arguments: str) -> Result:
     environment = {"DATABASE_URL": dsn, "STRIPE_API_KEY": TEST_KEY, "SELLER_TRANSFERS_STRIPE_API_BASE": stripe.base_url}
-    return CliRunner().invoke(main, ["reconcile", *options], env=environment, catch_exceptions=False)
+    return CliRunner().invoke(main, arguments, env=environment, catch_exceptions=False)
+
+
+def reconcile(dsn: str, stripe: SimulatorClient, *options: str) -> Result:
+    return command(dsn, stripe, "reconcile", *options)
 
 
 def kept_by_sellers(stripe: SimulatorClient) -> dict[str, int]:
@@ -156,6 +160,11 @@ def test_after_a_restore_nothing_moves_twice_and_the_books_are_the_ledger(
         assert not any(each["is_urgent"] for each in found)
         assert claim(db) == claim_sends(db) == []
 
+        # What is ours and was lost waits for the app to ask again; Stripe tells of it all the same.
+        caught_up = command(restored_dsn, simulator, "catch-up", "--since", "1h")
+        assert (caught_up.exit_code, caught_up.stdout.count("ask for that again")) == (1, 3), caught_up.output
+        assert claim(db) == claim_sends(db) == []
+
         resumed = reconcile(restored_dsn, simulator, "--resume", "restored from the copy")
         assert (resumed.exit_code, "\nResumed: " in resumed.stdout) == (1, True), resumed.output
         assert claim(db) == claim_sends(db) == []  # for two leases yet
@@ -173,6 +182,9 @@ def test_after_a_restore_nothing_moves_twice_and_the_books_are_the_ledger(
         assert now_moved[len(moved) :] == [("reversal", 600)]
         assert kept_by_sellers(simulator) == {**AT_THE_END, "other": 0}
         assert kept_by_rows(db) == {**AT_THE_END, "other": 0}
+
+        call(db, "retry_events")
+        assert call(db, "read_kept_events") == []
 
         last = reconcile(restored_dsn, simulator, "--resume", "all is known")
         assert (last.exit_code, "\nResumed: " in last.stdout) == (0, True), last.output

@@ -35,6 +35,7 @@ begin
                   where (o.held).status <> 'reversed'), 0)
   into v_elsewhere;
   if v_elsewhere > 0 then
+    perform marketplace._require_none_lost(p_transfer);
     perform marketplace._require_nothing_under_way(v_stripe_id);
   end if;
   for v_ours in select o.* from marketplace._our_reversals(p_transfer) as o order by (o.held).id, o.id loop
@@ -51,7 +52,7 @@ end
 $$;
 
 comment on function marketplace._note_transfer_reversed(jsonb) is
-  'What a transfer at Stripe, as an event has it, proves about its reversals; in words what it came to. Ours are told by their metadata; what nobody here has made is looked up. Raises ST010 while something of the transfer is under way that may explain it.';
+  'What a transfer at Stripe, as an event has it, proves about its reversals; in words what it came to. Ours are told by their metadata; what nobody here has made is looked up. Raises ST010 while something of the transfer is under way that may explain it, or was lost by a restore.';
 
 create or replace function marketplace._our_reversals(p_transfer jsonb)
 returns table (id text, amount bigint, held marketplace.seller_transfers)

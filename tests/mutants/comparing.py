@@ -10,6 +10,7 @@ _ELSEWHERE = "db/functions/reconcile_elsewhere.sql"
 _ACCOUNT = "db/functions/reconcile_account.sql"
 _RESUME = "db/functions/reconcile_resume.sql"
 _LOOK_UP = "db/functions/reconcile_look_up.sql"
+_HEARD = "db/functions/reversed_elsewhere.sql"
 _OBJECTS = "db/functions/reconcile_objects.sql"
 _READER = "runner/reconcile.py"
 _RULES = "test_reconcile_rules.py"
@@ -57,6 +58,12 @@ MUTANTS = (
         "What was lost and is ours is adopted as somebody else's, and counted again when the app asks again.",
         _RESUMED,
         (_LOOK_UP, "if v_found.is_lost then", "if false then"),
+    ),
+    mutant(
+        "lost-reversal-told-as-strange",
+        "After a restore Stripe tells of what was lost; the rows count it as somebody's, and again when asked again.",
+        "test_elsewhere.py",
+        (_HEARD, "    perform marketplace._require_none_lost(p_transfer);\n", ""),
     ),
     mutant(
         "explained-reversal-lost-again",
