@@ -16,6 +16,14 @@ import pytest
 
 from tests.support.runners import REPOSITORY
 
+# What migrating is made of.
+MIGRATING = {
+    "runner.migrate",
+    "runner.installed",
+    "runner.invalid_indexes",
+    "runner.lock_waits",
+    "runner.migration_plan",
+}
 # The one place each of these may be imported from; `runner.sandbox` stands for all of it.
 IMPORTERS = {
     "stripe": {"runner.gateway"},
@@ -23,8 +31,8 @@ IMPORTERS = {
     "yoyo": {"runner.migrate"},
     # Where nothing but its exceptions and the reading of a conninfo is needed, too.
     "psycopg": {
+        *MIGRATING,
         "runner.database",
-        "runner.migrate",
         "runner.pooler",
         "runner.worker",
         "runner.registration",
@@ -188,7 +196,7 @@ def test_each_library_is_imported_where_it_belongs(module: Module) -> None:
 
 @pytest.mark.parametrize("module", OUTSIDE_SANDBOX, ids=names(OUTSIDE_SANDBOX))
 def test_sql_is_in_the_database_module_and_where_migrating_needs_it(module: Module) -> None:
-    if module.name not in ("runner.database", "runner.migrate", "runner.pooler"):
+    if module.name not in {"runner.database", "runner.pooler", *MIGRATING}:
         assert sql_texts(module) == []
         assert statements_run(module) == []
 
