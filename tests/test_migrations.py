@@ -123,6 +123,16 @@ def test_down_to_nothing_and_up_again_gives_the_same_schema(dsn: str) -> None:
     assert schema_of(dsn) == before
 
 
+def test_each_migration_goes_up_and_down_and_up_again(dsn: str, empty_dsn: str) -> None:
+    with open_yoyo(empty_dsn) as yoyo:
+        for migration in yoyo.backend.to_apply(yoyo.migrations):
+            yoyo.backend.apply_one(migration)
+            yoyo.backend.rollback_one(migration)
+            yoyo.backend.apply_one(migration)
+        yoyo.load_functions()
+    assert schema_of(empty_dsn) == schema_of(dsn)
+
+
 def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
     with open_yoyo(empty_dsn) as yoyo:
         found = {}

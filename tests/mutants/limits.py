@@ -41,6 +41,12 @@ MUTANTS = (
         (_REGISTER, "and a.http_status = 401 and a.error_type is not null", "and false"),
     ),
     mutant(
+        "outdated-runner-claims",
+        "A runner that ran while the database was migrated claims by rules it does not know.",
+        "test_upgrade.py::test_a_runner_too_old_for_the_functions_neither_registers_nor_claims",
+        (_REGISTER, "  perform marketplace._require_served(v_runner.version);\n", ""),
+    ),
+    mutant(
         "rate-not-asked",
         "All runners call as fast as they can, and Stripe throttles the whole platform, its checkout as well.",
         "test_rate_budget.py",
