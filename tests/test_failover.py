@@ -1,10 +1,15 @@
 """The primary dies, and a standby takes over that has not heard everything. Nothing is moved twice."""
 
+import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
+from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import LoggedRequest, SimulatorClient
 from tests.support.databases import Database, open_database, row, rows, value
 from tests.support.migrations import migrate_database
@@ -130,3 +135,52 @@ def assert_the_books_agree(db: Database, stripe: SimulatorClient) -> None:
     assert {each["stripe_reversal_id"]: each["amount"] for each in held if each["status"] == "reversed"} == taken
     paid = {each.transfer for each in stripe.ledger(kind="transfer")}
     assert {each["stripe_transfer_id"] for each in held} == paid
+
+
+def dump_and_restore(server: EmbeddedPostgres, source: str, target: str) -> None:
+    """As a backup comes back on another database."""
+    dump = subprocess.run(
+        [server.bindir / "pg_dump", "-Fc", server.dsn(source)], check=True, capture_output=True, timeout=60
+    )
+    restore = [server.bindir / "pg_restore", "--exit-on-error", "--dbname", server.dsn(target)]
+    subprocess.run(restore, input=dump.stdout, check=True, capture_output=True, timeout=60)
+
+
+def clone(server: EmbeddedPostgres, source: str, target: str) -> None:
+    """As a copy is made for staging."""
+    with closing(open_database(server.dsn("postgres"))) as db:
+        db.execute(f"drop database {target}".encode())
+        db.execute(f"create database {target} template {source}".encode())
+
+
+@pytest.mark.parametrize("copy", [dump_and_restore, clone], ids=["restored dump", "clone"])
+def test_a_copy_makes_no_call_and_a_person_is_told(
+    copy: Callable[[EmbeddedPostgres, str, str], None],
+    dsn: str,
+    empty_dsn: str,
+    embedded_postgres: EmbeddedPostgres,
+    simulator: SimulatorClient,
+    tmp_path: Path,
+) -> None:
+    with closing(open_database(dsn)) as db:
+        prepare(db)
+        simulator.set_platform_balance(1_000_000, "usd")
+        pay_sellers(db, simulator, "one")
+        refund(db, "one")
+        name = str(value(db, "select current_database()"))
+    copy(embedded_postgres, name, "empty")
+
+    with runners(empty_dsn, simulator.base_url, tmp_path) as start, closing(open_database(empty_dsn)) as db:
+        runner = start(lease_seconds=LEASE_SECONDS, call_deadline_seconds=1, poll_seconds=0.1)
+        order_payouts(db, simulator, "two")  # is taken in, and noticed by the runner
+        runner.wait_for("the database is not the one it was")
+        (found,) = rows(db, "select problem, is_urgent, next_step from marketplace.needs_attention")
+        assert (found["problem"], found["is_urgent"]) == ("to reconcile", True)
+        assert value(db, "select count(*) from marketplace.self_check()") == 1  # quiet is short, for tests
+        db.execute("select marketplace._reconciled(clock_timestamp(), 'compared by a test')")
+        wait_until(lambda: open_rows(db) == 0, "once it is reconciled it goes on", within_seconds=20)
+    assert [each.method for each in calls_since(simulator, 0)][:2] == ["GET", "GET"]
+    assert (moved(simulator, "transfer"), moved(simulator, "reversal")) == (
+        {"one": [1000], "two": [1000]},
+        {"one": [1000]},
+    )
