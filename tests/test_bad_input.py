@@ -49,6 +49,16 @@ UNUSABLE_AMOUNT: list[tuple[Any, str]] = [
     ("", NO_NUMBER),
 ]
 
+UNUSABLE_BEFORE: list[tuple[Any, str]] = [
+    (None, MISSING),
+    ("now", INVALID),
+    ("infinity", INVALID),
+    ("yesterday", INVALID),
+    ("", NO_INTERVAL),
+    ("long ago", NO_INTERVAL),
+]
+UNUSABLE_LIMIT: list[tuple[Any, str]] = [(None, MISSING), (0, INVALID), (-1, INVALID), (1001, INVALID)]
+
 
 @pytest.fixture
 def db(rolled_back_db: Database) -> Database:
@@ -491,6 +501,26 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         {"p_run_id": COMPLETE_RUN, "p_reason": "x"},
         {"p_run_id": NOT_COMPLETE, "p_reason": REASON},
     ),
+    "prunable_history": (
+        {"p_before": "2020-01-01", "p_limit": 10},
+        {"p_before": UNUSABLE_BEFORE, "p_limit": UNUSABLE_LIMIT},
+    ),
+    "prune_history": (
+        {
+            "p_before": "2020-01-01",
+            "p_log_sha256": "0" * 64,
+            "p_attempts_sha256": "0" * 64,
+            "p_reason": "x",
+            "p_limit": 10,
+        },
+        {
+            "p_before": UNUSABLE_BEFORE,
+            "p_log_sha256": [*UNUSABLE_TEXT, ("0" * 63, INVALID), ("g" * 64, INVALID)],
+            "p_attempts_sha256": [*UNUSABLE_TEXT, ("0" * 65, INVALID)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+            "p_limit": UNUSABLE_LIMIT,
+        },
+    ),
     # These take nothing.
     "read_reconcile_run": ({}, {}),
     "read_kept_events": ({}, {}),
@@ -501,6 +531,7 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "schema_state": ({}, {}),
     "self_check": ({}, {}),
     "validate_constraints": ({}, {}),
+    "verify_log": ({}, {}),
 }
 
 

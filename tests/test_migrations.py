@@ -162,6 +162,7 @@ KEEPING = {
     "0039": "charges",
     "0040": "stripe_control_log",
     "0049": "stripe_control_log",
+    "0060": "prunings",
 }
 
 
@@ -179,6 +180,12 @@ def test_a_rollback_refuses_while_what_it_would_lose_is_in_use(db: Database) -> 
         db,
         "insert into marketplace.transfer_attempts (transfer_id, kind, action, lease_token, verdict, disposition)"
         f" values ({transfer_id}, 'call', 'reverse', gen_random_uuid(), 'unknown', 'applied')",
+    )
+    sha256 = "0" * 64
+    run(
+        db,
+        "insert into marketplace.prunings (reason, ended_before_at, orders, transfers, log_entries, log_sha256,"
+        f" attempts, attempts_sha256) values ('moved', now(), 1, 1, 1, '{sha256}', 0, '{sha256}')",
     )
     before = contents(db)
     for number, table in KEEPING.items():
@@ -263,7 +270,7 @@ def test_until_the_functions_are_loaded_every_guard_refuses_everything(empty_dsn
             insert_transfer(db, **born)
         assert refused.value.diag.message_hint
         guarded = rows(db, "select distinct tgrelid::regclass::text as name from pg_trigger where not tgisinternal")
-        assert len(guarded) == 11
+        assert len(guarded) == 12
         for table in guarded:
             assert outcome(db, run, f"truncate {table['name']} cascade") == "ST007", table
         assert outcome(db, run, "delete from marketplace.stripe_control") == "ST007"

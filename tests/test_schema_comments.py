@@ -30,6 +30,8 @@ PUBLIC_FUNCTIONS = {
     "retry_now",
     "pause_stripe_calls",
     "pay_for_read",
+    "prunable_history",
+    "prune_history",
     "read_kept_events",
     "read_queue_health",
     "read_rate_budget",
@@ -58,6 +60,7 @@ PUBLIC_FUNCTIONS = {
     "transfers_to_reread",
     "validate_constraints",
     "trust_database_identity",
+    "verify_log",
     "withdraw_reversal_request",
 }
 

@@ -87,7 +87,21 @@ returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_gone jsonb;
 begin
+  -- History that a pruning has on record: tg_records__match_pruning() asks whether it is that, and all of it.
+  if tg_op = 'DELETE' and tg_relid in (
+    to_regclass('marketplace.transfer_status_log'), to_regclass('marketplace.transfer_attempts')
+  ) then
+    v_gone := to_jsonb(OLD);
+    if marketplace._is_being_pruned(
+      (v_gone ->> 'transfer_id')::bigint,
+      case tg_table_name when 'transfer_status_log' then (v_gone ->> 'id')::bigint end
+    ) then
+      return OLD;
+    end if;
+  end if;
   raise exception '% of %.% is refused', tg_op, tg_table_schema, tg_table_name
     using errcode = 'ST002',
           hint = 'What money depends on is kept as it was written: nothing is deleted or truncated, and logs and identities are not changed.',
@@ -96,7 +110,7 @@ end
 $$;
 
 comment on function marketplace.tg_records__refuse_change() is
-  'Refuses what it is bound to: DELETE and TRUNCATE of records, UPDATE of logs and of the database''s identity (ST002).';
+  'Refuses what it is bound to: DELETE and TRUNCATE of records, UPDATE of logs and of the database''s identity (ST002). Lets go of history that this transaction has recorded as a pruning.';
 
 create or replace function marketplace.tg_seller_transfers__log_status()
 returns trigger
