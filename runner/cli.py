@@ -201,6 +201,38 @@ def status() -> None:
 
 
 @main.command()
+@click.option("--stripe", "with_stripe", is_flag=True, help="Also ask Stripe whose key STRIPE_API_KEY is.")
+def doctor(with_stripe: bool) -> None:
+    """Look for everything that is not as it should be.
+
+    Replays the whole log, compares functions, rights and settings with what they should be, and says what to do about
+    each difference. Changes nothing; reads everything, so give it a quiet hour or a standby. Exit code 1 if something
+    was found that is more than a note.
+    """
+    from runner.doctor import STATEMENT_SECONDS, show_examination
+
+    settings = _settings(need_stripe=with_stripe)
+
+    async def examine() -> bool:
+        database = Database(
+            settings.database_url.get_secret_value(),
+            f"{_APPLICATION} doctor",
+            statement_seconds=STATEMENT_SECONDS,
+        )
+        try:
+            await database.require_release(own_release())
+            if not with_stripe:
+                return await show_examination(database, None)
+            async with _gateway(settings) as gateway:
+                return await show_examination(database, gateway.check_account)
+        finally:
+            await database.close()
+
+    if not _run(examine()):
+        sys.exit(EXIT_CHECK_FOUND_SOMETHING)
+
+
+@main.command()
 @click.option(
     "--orders", default=300, show_default=True, type=click.IntRange(20, 5000), help="How many orders to make up."
 )

@@ -186,12 +186,21 @@ class TransferTotal:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is not as it should be, and what to do about it."""
+    """Something that is not as it should be, and what to do about it; not urgent: how it is here, to be known."""
 
     problem: str
     object: str
     detail: str | None
     hint: str
+    is_urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSource:
+    """A function of the schema, and the SHA-256 of its body in hex."""
+
+    name: str
+    source_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +283,11 @@ class _StripeTransferId:
 @dataclass(frozen=True, slots=True)
 class _ReadIn:
     read_in: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    now: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,9 +419,24 @@ class Database:
         """Where the money stands, by currency and status."""
         return await self._call(TransferTotal, "SELECT * FROM marketplace.read_transfer_totals()", ())
 
-    async def self_check(self) -> list[Problem]:
-        """What is not as it should be."""
-        return await self._call(Problem, "SELECT * FROM marketplace.self_check()", ())
+    async def self_check(self, *, with_log: bool) -> list[Problem]:
+        """What is wrong with the schema and what is in it; with the log everything is read, which takes its time."""
+        return await self._call(
+            Problem, "SELECT * FROM marketplace.self_check(p_with_log => %s) ORDER BY is_urgent DESC", (with_log,)
+        )
+
+    async def server_check(self) -> list[Problem]:
+        """What is wrong with the server."""
+        return await self._call(Problem, "SELECT * FROM marketplace.server_check() ORDER BY is_urgent DESC", ())
+
+    async def function_sources(self) -> list[FunctionSource]:
+        """The functions that are installed."""
+        return await self._call(FunctionSource, "SELECT * FROM marketplace.function_sources()", ())
+
+    async def clock(self) -> datetime:
+        """What time it is for the database."""
+        rows = await self._call(_Clock, "SELECT clock_timestamp() AS now", ())
+        return rows[0].now
 
     async def ingest_stripe_event(self, event: dict[str, Any], raw_sha256: str | None) -> IngestedEvent:
         """Store an event and act on it; `raw_sha256` is of the bytes it came in, in hex, if it was delivered."""

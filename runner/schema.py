@@ -47,3 +47,16 @@ def own_release() -> SchemaRelease:
     files = sorted((folder / "functions").glob("*.sql"))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return SchemaRelease(migration_ids(folder)[-1], digest)
+
+
+_FUNCTION = re.compile(
+    r"^create or replace function marketplace\.(\w+)\(.*?\bas \$\$(.*?)\$\$;", re.MULTILINE | re.DOTALL
+)
+
+
+def own_functions() -> set[tuple[str, str]]:
+    """Name and SHA-256 of the body of every function in db/functions."""
+    texts = (path.read_text(encoding="utf-8") for path in sorted((db_folder() / "functions").glob("*.sql")))
+    return {
+        (name, hashlib.sha256(body.encode()).hexdigest()) for text in texts for name, body in _FUNCTION.findall(text)
+    }

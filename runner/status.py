@@ -39,7 +39,7 @@ async def show_status(database: Database) -> bool:
     reasons = {"reversals": await database.open_reversals(), "transfers": await database.open_transfers()}
     budget = await database.rate_budget()
     runners = await database.runner_health()
-    problems = await database.self_check()
+    problems = await database.self_check(with_log=False)
     console.print(totals_table(totals) if totals else "No transfers yet.")
     for kind in health:
         print_health(console, kind)
@@ -52,7 +52,7 @@ async def show_status(database: Database) -> bool:
     print_reconcile(console, await database.read_reconcile_run())
     print_problems(console, problems)
     return (
-        not problems
+        not any(found.is_urgent for found in problems)
         and not any(found.is_urgent for found in attention)
         and all(kind.paused_by in (None, "person") for kind in health)
     )
@@ -187,4 +187,5 @@ def print_problems(console: Console, problems: list[Problem]) -> None:
     """What self_check() found."""
     for found in problems:
         detail = f" ({found.detail})" if found.detail else ""
-        console.print(f"PROBLEM: {found.problem}: {found.object}{detail}. {found.hint}", markup=False)
+        kind = "PROBLEM" if found.is_urgent else "NOTE"
+        console.print(f"{kind}: {found.problem}: {found.object}{detail}. {found.hint}", markup=False)

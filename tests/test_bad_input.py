@@ -523,13 +523,15 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     ),
     # These take nothing.
     "read_reconcile_run": ({}, {}),
+    "function_sources": ({}, {}),
     "read_kept_events": ({}, {}),
     "read_queue_health": ({}, {}),
     "read_rate_budget": ({}, {}),
     "read_runner_health": ({}, {}),
     "read_transfer_totals": ({}, {}),
     "schema_state": ({}, {}),
-    "self_check": ({}, {}),
+    "self_check": ({"p_with_log": False}, {"p_with_log": [("maybe", NO_NUMBER)]}),
+    "server_check": ({}, {}),
     "validate_constraints": ({}, {}),
     "verify_log": ({}, {}),
 }

@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.databases import Connect, Database, rows, value
 from tests.support.raw_transfers import add_transfer, insert_transfer, run
+from tests.support.tampering import tamper
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -68,7 +69,16 @@ def db(rolled_back_db: Database) -> Database:
 
 def problems(db: Database) -> list[dict[str, Any]]:
     """What self_check() finds, without the hints; each must have one."""
-    found = rows(db, "select * from marketplace.self_check()")
+    return checked(db, "self_check()")
+
+
+def schema_problems(db: Database) -> list[dict[str, Any]]:
+    """What it finds of the schema itself: the rest of self_check() is slower, and many things are tried here."""
+    return checked(db, "_check_schema()")
+
+
+def checked(db: Database, function: str) -> list[dict[str, Any]]:
+    found = rows(db, f"select * from marketplace.{function}")
     assert all(problem["hint"] for problem in found)
     return [{"problem": p["problem"], "object": p["object"], "detail": p["detail"]} for p in found]
 
@@ -96,23 +106,23 @@ def test_a_missing_guard_is_found(db: Database) -> None:
     for table, trigger in ALL_GUARDS:
         with db.transaction(force_rollback=True):
             run(db, f"drop trigger {trigger} on marketplace.{table}")
-            assert problems(db) == [problem("guard missing", f"{trigger} on marketplace.{table}")]
+            assert schema_problems(db) == [problem("guard missing", f"{trigger} on marketplace.{table}")]
 
 
 def test_a_guard_that_some_session_would_skip_is_found_and_the_hint_mends_it(db: Database) -> None:
     for table, trigger in ALL_GUARDS:
         for state in ("disable", "enable", "enable replica"):
             run(db, f"alter table marketplace.{table} {state} trigger {trigger}")
-            assert problems(db) == [problem("trigger not ENABLE ALWAYS", f"{trigger} on marketplace.{table}")]
-            run(db, value(db, "select hint from marketplace.self_check()"))
-            assert problems(db) == []
+            assert schema_problems(db) == [problem("trigger not ENABLE ALWAYS", f"{trigger} on marketplace.{table}")]
+            run(db, value(db, "select hint from marketplace._check_schema()"))
+            assert schema_problems(db) == []
 
 
 def test_a_missing_index_is_found(db: Database) -> None:
     for index in INDEXES:
         with db.transaction(force_rollback=True):
             run(db, f"drop index marketplace.{index}")
-            assert problems(db) == [problem("index missing", f"marketplace.{index}")]
+            assert schema_problems(db) == [problem("index missing", f"marketplace.{index}")]
 
 
 def test_an_index_whose_build_was_cut_off_is_found(connect: Connect) -> None:
@@ -182,4 +192,44 @@ def test_a_missing_check_is_found_whichever_it_is(db: Database) -> None:
     for check in checks:
         with db.transaction(force_rollback=True):
             run(db, f"alter table {table} drop constraint {check['conname']}")
-            assert problems(db) == [problem("constraint missing", f"{check['conname']} on {table}")]
+            assert schema_problems(db) == [problem("constraint missing", f"{check['conname']} on {table}")]
+
+
+def test_what_each_part_finds_is_found_by_the_whole(db: Database) -> None:
+    transfer_id = add_transfer(db, "completed")
+    run(db, "drop index marketplace.idx_seller_transfers_parked")
+    run(db, "alter function marketplace.reopen rename to reopened")
+    run(db, "grant select on marketplace.charges to public")
+    run(db, "insert into public.yoyo_lock (locked, ctime, pid) values (1, now() - interval '2 days', 4711)")
+    tamper(db, "delete from marketplace.transfer_status_log")
+    found = {(each["problem"], each["object"]) for each in problems(db)}
+    assert found == {
+        ("index missing", "marketplace.idx_seller_transfers_parked"),
+        ("function missing", "marketplace.reopen(bigint,text,text)"),
+        ("foreign function", "marketplace.reopened(bigint,text,text)"),
+        ("open grant", "table marketplace.charges"),
+        ("stale lock", "public.yoyo_lock"),
+        ("history does not hold", f"transfer {transfer_id}"),
+    }
+    without_log = rows(db, "select problem, is_urgent from marketplace.self_check(p_with_log => false)")
+    assert {each["problem"] for each in without_log} == {problem for problem, _ in found} - {"history does not hold"}
+    assert all(each["is_urgent"] for each in without_log)
+
+
+def test_of_a_history_that_does_not_hold_twenty_rows_are_named_and_the_rest_is_not_hidden(db: Database) -> None:
+    ids = [add_transfer(db, "completed") for _ in range(22)]
+    tamper(db, "delete from marketplace.transfer_status_log")
+    found = rows(db, "select * from marketplace.self_check()")
+    assert [each["object"] for each in found] == [*(f"transfer {each}" for each in ids[:20]), "2 more"]
+    assert {each["detail"] for each in found} == {"has no log", None}
+    assert len(rows(db, found[-1]["hint"])) == 22
+
+
+def test_a_sequence_that_has_fallen_behind_is_found_and_the_hint_mends_it(db: Database) -> None:
+    add_transfer(db, "pending", id=1_000_000)
+    (seen,) = problems(db)
+    assert (seen["problem"], seen["object"]) == ("sequence behind", "marketplace.seller_transfers_id_seq")
+    assert seen["detail"].endswith(", marketplace.seller_transfers has 1000000")
+    run(db, value(db, "select hint from marketplace.self_check()"))
+    assert problems(db) == []
+    assert add_transfer(db, "pending") == 1_000_001

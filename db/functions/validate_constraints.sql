@@ -22,7 +22,7 @@ begin
           using hint = 'Run seller-transfers migrate again.';
       when check_violation or foreign_key_violation then
         raise warning '% on % is not valid yet: %', v_constraint.conname, v_constraint.relation, (
-          select coalesce(c.detail, sqlerrm) from marketplace.self_check() as c
+          select coalesce(c.detail, sqlerrm) from marketplace._check_schema() as c
           where c.object = format('%s on %s', v_constraint.conname, v_constraint.relation))
           using hint = 'Mend the rows that break it, then run seller-transfers migrate again.';
     end;

@@ -90,6 +90,7 @@ begin
       -- Who looks, and what every program asks at its start.
       ('can_transition_transfer_status', array['app', 'runner', 'readonly']),
       ('classify_stripe_outcome', array['readonly']),
+      ('function_sources', array['readonly']),
       ('read_kept_events', array['readonly']),
       ('read_needs_attention', array['readonly']),
       ('read_open_reversals', array['readonly']),
@@ -100,6 +101,8 @@ begin
       ('read_transfer_totals', array['readonly']),
       ('schema_state', array['app', 'runner', 'readonly']),
       ('self_check', array['readonly']),
+      ('server_check', array['readonly']),
+      ('verify_log', array['readonly']),
       -- What views call is called with the reader's rights.
       ('_change_hint', array['readonly']),
       ('_change_in_words', array['readonly']),
@@ -125,14 +128,36 @@ $$;
 
 -- Records may be read as they are, for triage and finance; what Stripe told word for word may not: buyers are in it.
 grant select on
-  marketplace.charges, marketplace.currencies, marketplace.migration_files, marketplace.reconcile_findings,
-  marketplace.reconcile_objects, marketplace.reconcile_runs, marketplace.retry_policy,
-  marketplace.reversal_request_lines, marketplace.reversal_requests, marketplace.runners, marketplace.schema_release,
-  marketplace.seller_transfers, marketplace.stripe_control, marketplace.stripe_control_log,
-  marketplace.stripe_disputes, marketplace.stripe_error_rules, marketplace.stripe_refunds,
-  marketplace.transfer_attempts, marketplace.transfer_status_log
+  marketplace.charges, marketplace.currencies, marketplace.migration_files, marketplace.prunings,
+  marketplace.reconcile_findings, marketplace.reconcile_objects, marketplace.reconcile_runs, marketplace.retry_policy,
+  marketplace.reversal_request_lines, marketplace.reversal_requests, marketplace.runners,
+  marketplace.schema_functions, marketplace.schema_release, marketplace.seller_transfers, marketplace.stripe_control,
+  marketplace.stripe_control_log, marketplace.stripe_disputes, marketplace.stripe_error_rules,
+  marketplace.stripe_refunds, marketplace.transfer_attempts, marketplace.transfer_status_log
 to marketplace_readonly;
 grant select (
   event_id, type, livemode, account, created_at, received_at, raw_sha256, object_id, charge_id, payment_intent, state,
   detail, next_step, order_id, attempts, last_tried_at
 ) on marketplace.stripe_events to marketplace_readonly;
+
+-- What self_check() has to see, where whoever migrates may give it: since when sessions are in a transaction, whatever
+-- role they have; and the lock of yoyo, which is its own table.
+do $$
+declare
+  v_command text;
+begin
+  for v_command in
+    select 'grant pg_read_all_stats to marketplace_owner'
+    where not pg_has_role('marketplace_owner', 'pg_read_all_stats', 'usage')
+    union all
+    select format('grant select on %s to marketplace_owner', c.oid::regclass)
+    from pg_catalog.pg_class as c
+    where c.relname = 'yoyo_lock' and c.relkind = 'r' and pg_has_role(c.relowner, 'usage')
+  loop
+    begin
+      execute v_command;
+    exception when insufficient_privilege then null;
+    end;
+  end loop;
+end
+$$;

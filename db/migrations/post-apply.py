@@ -40,6 +40,7 @@ def load_functions(connection: Any) -> None:
             "functions_sha256 = excluded.functions_sha256, loaded_at = clock_timestamp(), loaded_by = session_user",
             (head.removesuffix(".sql"), digest),
         )
+        note_functions(cursor, [path.read_text(encoding="utf-8") for path in files])
         cursor.execute("set local search_path to default")
         note_migration_files(cursor)
 
@@ -54,6 +55,27 @@ def _drop_old_helpers(cursor: Any, source: str) -> None:
     )
     for (helper,) in cursor.fetchall():
         cursor.execute(f"drop routine {helper}")
+
+
+def note_functions(cursor: Any, texts: list[str]) -> None:
+    """Note each function that came from these files as it is now; what else is in the schema came from elsewhere."""
+    cursor.execute(
+        "select oid, proname, prosrc from pg_catalog.pg_proc where pronamespace = 'marketplace'::regnamespace"
+    )
+    bodies = {
+        (name, body)
+        for text in texts
+        for name, body in re.findall(
+            r"^create or replace function marketplace\.(\w+)\(.*?\bas \$\$(.*?)\$\$;", text, re.MULTILINE | re.DOTALL
+        )
+    }
+    ours = [oid for oid, name, body in cursor.fetchall() if (name, body) in bodies]
+    cursor.execute("delete from marketplace.schema_functions")
+    cursor.execute(
+        "insert into marketplace.schema_functions (signature, sha256) "
+        "select o.oid::regprocedure::text, marketplace._function_sha256(o.oid) from unnest(%s::oid[]) as o (oid)",
+        (ours,),
+    )
 
 
 def note_migration_files(cursor: Any) -> None:
