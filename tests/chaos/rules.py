@@ -214,6 +214,8 @@ _RECORD = {
           from marketplace.transfer_status_log as g) as s
         group by s.transfer_id) as l on l.transfer_id = t.id
       where l.transfer_id is null or not l.is_chained or l.last_status <> t.status""",
+    "a history that verify_log says does not hold": """
+      select coalesce(v.transfer_id, 0) as transfer_id, v.problem as detail from marketplace.verify_log() as v""",
     "a lease that was applied twice": """
       select min(a.transfer_id) as transfer_id, string_agg(a.kind || ' ' || a.verdict, ', ' order by a.id) as detail
       from marketplace.transfer_attempts as a where a.disposition = 'applied'
