@@ -142,7 +142,7 @@ def dump_and_restore(server: EmbeddedPostgres, source: str, target: str) -> None
     dump = subprocess.run(
         [server.bindir / "pg_dump", "-Fc", server.dsn(source)], check=True, capture_output=True, timeout=60
     )
-    restore = [server.bindir / "pg_restore", "--exit-on-error", "--dbname", server.dsn(target)]
+    restore = [str(server.bindir / "pg_restore"), "--exit-on-error", "--dbname", server.dsn(target)]
     subprocess.run(restore, input=dump.stdout, check=True, capture_output=True, timeout=60)
 
 

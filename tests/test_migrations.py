@@ -143,7 +143,7 @@ def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
         for migration in yoyo.backend.to_rollback(yoyo.migrations):
             yoyo.backend.rollback_one(migration)
             # Those validated something: there is nothing to undo.
-            if migration.id in found and not migration.id.startswith(("0016", "0022", "0030")):
+            if migration.id in found and not migration.id.startswith(("0016", "0022", "0030", "0054")):
                 assert schema_of(empty_dsn) == found[migration.id], migration.id
 
 
@@ -162,7 +162,7 @@ KEEPING = {
     "0039": "charges",
     "0040": "stripe_control_log",
     "0049": "stripe_control_log",
-    "0060": "prunings",
+    "0053": "prunings",
 }
 
 

@@ -21,6 +21,7 @@ from runner.schema import db_folder, migration_ids, own_version
 from tests.support.databases import Database, open_database, value
 from tests.support.events import charge, dispute, event, ingest, refund
 from tests.support.migrations import migrate_database
+from tests.support.stripe_lists import compared, listed_transfer
 from tests.support.transfers import (
     call,
     claim,
@@ -67,6 +68,7 @@ def something_of_everything(db: Database) -> None:
     ingest(db, event("refund.created", refund("re_101")))
     ingest(db, event("refund.created", refund("re_102", charge="ch_unknown")))
     ingest(db, event("charge.dispute.created", dispute()))
+    compared(db, listed_transfer(1))
     call(db, "pause_stripe_calls", p_reason="A release is made.")
     call(db, "resume_stripe_calls", p_reason="It is made.")
 

@@ -2,7 +2,9 @@
 --
 -- The log then begins, for each transfer, with an entry that says what the transfer had come to and which pruning took
 -- the rest: replaying it still gives every row's status.
--- depends: 0046.index-unheard-reversals
+-- depends: 0052.add-reconcile-findings
+
+set local search_path = pg_catalog, pg_temp;
 
 create table if not exists marketplace.prunings (
   id bigint generated always as identity,
@@ -54,7 +56,7 @@ alter table marketplace.transfer_status_log add column if not exists pruning_id 
 comment on column marketplace.transfer_status_log.pruning_id is
   'On the entry that a transfer''s log begins with since a pruning: the pruning that took those before.';
 
--- The column is new and holds nothing, so validating has nothing to wait for but the scan.
+-- Validated by a migration of its own, which stops nobody while it reads the log.
 do $$
 begin
   if not exists (
@@ -67,7 +69,6 @@ begin
 end
 $$;
 
-alter table marketplace.transfer_status_log validate constraint fk_transfer_status_log_pruning;
 comment on constraint fk_transfer_status_log_pruning on marketplace.transfer_status_log is 'Of a pruning that is on record.';
 
 create or replace trigger _100_refuse_change

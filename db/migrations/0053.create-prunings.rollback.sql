@@ -1,4 +1,6 @@
 -- Refuses while there is a record: it says what is gone, and where its export is.
+
+set local search_path = pg_catalog, pg_temp;
 do $$
 begin
   if to_regclass('marketplace.prunings') is not null

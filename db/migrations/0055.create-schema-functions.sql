@@ -1,5 +1,5 @@
 -- What was loaded, function by function: one that somebody replaces by hand is noticed.
--- depends: 0060.create-prunings
+-- depends: 0054.validate-prunings
 
 set local search_path = pg_catalog, pg_temp;
 
