@@ -85,6 +85,13 @@ coverage: setup ## Run the tests, and show which statements and branches of db/f
 chaos: setup ## Break everything at random and compare the books (SEEDS=1..20 ROWS=60)
 	@$(PY) -m tests.chaos --seeds $(SEEDS) --rows $(ROWS) $(ARGS)
 
+# What `make failover` runs.
+FAILOVERS ?= 1..10
+
+.PHONY: failover
+failover: setup ## Have a standby that is behind take over at random, and compare the books (FAILOVERS=1..10)
+	@$(PY) -m tests.failover --seeds $(FAILOVERS) $(ARGS)
+
 # The searches whose worlds are too large for every `make test`, and each rollback compared alone.
 LONG = $(PY) -m pytest -n $(WORKERS) --hypothesis-profile=long
 

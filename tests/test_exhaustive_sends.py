@@ -61,6 +61,7 @@ GUARDS = (
     Guard("evidence_outlasts_answers", GIVEN_UP, LATE),
     Guard("late_successor_keeps_the_identity", GIVEN_UP, LATE),
     Guard("late_reversal_is_looked_up", NO_MONEY, LATE),
+    Guard("failover_is_noticed_by_all", GIVEN_UP, FAILOVER),
 )
 
 # The rules of one obligation are told in test_exhaustive_model.py. These are what sends lean on most.

@@ -142,8 +142,10 @@ def dump_and_restore(server: EmbeddedPostgres, source: str, target: str) -> None
     dump = subprocess.run(
         [server.bindir / "pg_dump", "-Fc", server.dsn(source)], check=True, capture_output=True, timeout=60
     )
-    restore = [str(server.bindir / "pg_restore"), "--exit-on-error", "--dbname", server.dsn(target)]
-    subprocess.run(restore, input=dump.stdout, check=True, capture_output=True, timeout=60)
+    restore = ["--exit-on-error", "--dbname", server.dsn(target)]
+    subprocess.run(
+        [server.bindir / "pg_restore", *restore], input=dump.stdout, check=True, capture_output=True, timeout=60
+    )
 
 
 def clone(server: EmbeddedPostgres, source: str, target: str) -> None:

@@ -34,6 +34,7 @@ class Everything(NamedTuple):
     may_fail_over: bool
     may_be_late: bool
     read: tuple[int, Row | None] | None  # without the order's lock: a request, and the row as it saw it
+    unnoticed: bool = False  # a standby took over, and nobody has noticed yet
 
 
 class SendStep(NamedTuple):
@@ -109,7 +110,7 @@ class SendWorld:
         for step in self._steps(state):
             yield self._tidy(step)
             if state.may_fail_over and not state.backup and self._is_commit(state, step.after):
-                kept = (state.order, row and self.orders.database.promoted(row))
+                kept = (state.order, row and self._taken_over(row))
                 # No standby is so far behind that a key gets old meanwhile.
                 duty = step.after.duty._replace(backup=Backup(None, day_old=False))
                 heard = _heard_between(state, step.after)
@@ -124,6 +125,13 @@ class SendWorld:
         return old is not None and new is not None and promoted(old) != promoted(new)
 
     def _steps(self, state: Everything) -> Iterator[SendStep]:
+        if state.unnoticed:
+            # What goes on at Stripe and in time goes on afterwards, too.
+            row = state.duty.row and self.orders.database.promoted(state.duty.row)
+            duty = state.duty._replace(row=row, since_failover=0)
+            yield SendStep("a claim notices", False, state._replace(duty=duty, unnoticed=False))
+            yield from self._requests(state)
+            return
         for step in self.obligation.steps(state.duty):
             yield self._followed(state, step)
         yield from self._requests(state)
@@ -156,7 +164,7 @@ class SendWorld:
         return SendStep(step.words, step.fault, state._replace(duty=duty))
 
     def _looks_first(self, state: Everything) -> bool:
-        return self.reach.fails_over and not state.may_fail_over
+        return self.reach.fails_over and not state.may_fail_over and not state.unnoticed
 
     def _after(self, state: Everything, order: Order, duty: State) -> Everything:
         return state._replace(order=order, duty=duty)
@@ -231,11 +239,16 @@ class SendWorld:
     # Failover and late arrivals
 
     def _failover(self, state: Everything) -> SendStep:
-        order, row = state.backup or (state.order, state.duty.row and self.orders.database.promoted(state.duty.row))
+        order, row = state.backup or (state.order, state.duty.row and self._taken_over(state.duty.row))
         workers = tuple(worker._replace(owns=False) for worker in state.duty.workers)
         duty = state.duty._replace(row=row, workers=workers, backup=None, since_failover=0)
-        after = state._replace(order=order, duty=duty, backup=None, may_fail_over=False)
+        unnoticed = not self.rules.failover_is_noticed_by_all
+        after = state._replace(order=order, duty=duty, backup=None, may_fail_over=False, unnoticed=unnoticed)
         return SendStep("a standby takes over", True, after)
+
+    def _taken_over(self, row: Row) -> Row:
+        """What a failover makes of the row at once."""
+        return self.orders.database.promoted(row) if self.rules.failover_is_noticed_by_all else row
 
     def _late(self, state: Everything) -> Iterator[SendStep]:
         for worker in state.duty.workers:

@@ -56,6 +56,7 @@ class OrderRules:
     evidence_outlasts_answers: bool = True  # refusals and absences that were on their way when it came
     late_successor_keeps_the_identity: bool = True
     late_reversal_is_looked_up: bool = True  # where the row of a reversal that was given up has a successor by now
+    failover_is_noticed_by_all: bool = True  # by whoever comes first, and not only by the first claim
 
 
 class Order(NamedTuple):
