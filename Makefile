@@ -28,9 +28,9 @@ ROWS ?= 60
 # From the roles on, a migration that is a transaction fixes its search_path: a superuser may be running it.
 SAFE = $$(ls db/migrations/[0-9]*.sql | grep -v -e '\.rollback\.' -e '/00[0-3]' -e '/004[0-6]' | xargs grep -L '^-- transactional: false')
 
-# PS002, PS012 and PS015 are about CREATE OR REPLACE and IF NOT EXISTS where others may create, too: nobody may in schema
+# PS002, PS012, PS014 and PS015 are about CREATE OR REPLACE and IF NOT EXISTS where others may create, too: nobody may in schema
 # marketplace. The bodies of functions, in which pgspot cannot read a variable of a row's type, pin their search_path.
-PGSPOT = .venv/bin/pgspot --ignore PS002 --ignore PS012 --ignore PS015
+PGSPOT = .venv/bin/pgspot --ignore PS002 --ignore PS012 --ignore PS014 --ignore PS015
 
 MIGRATIONS = grep -$(1) '^-- transactional: false' db/migrations/[0-9]*.sql | grep -v '\.rollback\.sql$$'
 
