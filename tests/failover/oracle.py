@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from runner.sandbox.simulator import LedgerEntry
+from runner.sandbox.simulator import LedgerEntry, SimulatorClient
 from tests.failover.plan import Plan
 from tests.support.databases import Database, rows
 
@@ -37,3 +37,38 @@ def judge(db: Database, ledger: list[LedgerEntry], plan: Plan) -> list[str]:
     sent = {entry.transfer for entry in moved if entry.kind == "transfer"}
     found += [f"transfer {each} is in no row" for each in sent - known]
     return found
+
+
+def explain(db: Database, stripe: SimulatorClient, plan: Plan) -> list[str]:
+    """All there is to know about the orders whose seller has not what is his."""
+    ledger = stripe.ledger()
+    wrong = [name for name in plan.wanted if any(f" {name} " in line for line in judge(db, ledger, plan))]
+    lines = []
+    for name in wrong:
+        order = f"order-{name}"
+        for when, calls in (("heard", plan.heard), ("lost", plan.lost), ("after", plan.after)):
+            lines += [f"{when}: {each.function} {each.arguments}" for each in calls if each.order == name]
+        lines += [f"ledger: {entry}" for entry in ledger if f"acct_{name}" in (entry.debit, entry.credit)]
+        for query in (_ROWS, _REQUESTS, _ATTEMPTS):
+            lines += [str(found) for found in rows(db, query, order=order)]
+    return lines
+
+
+_ROWS = """
+    select id, root_id, split_from, successor_of, compensates, status, amount, reversal_request_id, call_part,
+      call_generation, failure_code, failure_message, parked_reason, stripe_transfer_id, stripe_reversal_id
+    from marketplace.seller_transfers where order_id = %(order)s order by id
+"""
+_REQUESTS = """
+    select r.reversal_request_id, r.requested_at, r.withdrawn_at, r.is_whole, r.is_evidence, l.asked, l.met, l.unmet
+    from marketplace.reversal_requests as r
+    left join marketplace.reversal_request_lines as l on l.reversal_request_id = r.reversal_request_id
+    where r.order_id = %(order)s order by r.requested_at
+"""
+_ATTEMPTS = """
+    select a.id, a.transfer_id, a.kind, a.action, a.started_at, a.verdict, a.disposition, a.http_status, a.error_message,
+      a.stripe_object_id, a.found_count
+    from marketplace.transfer_attempts as a
+    inner join marketplace.seller_transfers as t on t.id = a.transfer_id
+    where t.order_id = %(order)s order by a.id
+"""

@@ -6,7 +6,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from runner.sandbox.simulator import SimulatorClient, simulator_process
-from tests.failover.oracle import judge
+from tests.failover.oracle import explain, judge
 from tests.failover.plan import DEADLINE, KEY_MAX_AGE, KEYS_KEPT, LEASE, QUIET, Asked, Plan, make_plan
 from tests.support.databases import Database, open_database, row, value
 from tests.support.migrations import migrate_database
@@ -30,7 +30,6 @@ def run_seed(seed: int, orders: int, folder: Path) -> list[str]:
         ids = _pay(stripe, plan)
         start = stack.enter_context(runners(pair.dsn, stripe.base_url, folder))
         crew = _lose(pair, stripe, plan, ids, start)
-        taken_over_at = time.monotonic()
         with closing(pair.promote()) as db:
             _go_on(db, stripe, plan, ids, crew, start)
             wait_until(
@@ -39,7 +38,9 @@ def run_seed(seed: int, orders: int, folder: Path) -> list[str]:
                 within_seconds=_PATIENCE_SECONDS,
                 pause_seconds=0.3,
             )
-            return judge(db, stripe.ledger(), plan) + _of_the_failover(db, stripe, taken_over_at)
+            found = judge(db, stripe.ledger(), plan)
+            evidence = explain(db, stripe, plan) if found else []
+            return found + _of_the_failover(db) + evidence
 
 
 def _lose(pair: Pair, stripe: SimulatorClient, plan: Plan, ids: dict[str, str], start: StartRunner) -> list[Runner]:
@@ -118,7 +119,7 @@ def _forget(stripe: SimulatorClient) -> bool:
     return True
 
 
-def _of_the_failover(db: Database, stripe: SimulatorClient, taken_over_at: float) -> list[str]:
+def _of_the_failover(db: Database) -> list[str]:
     """It was noticed, and nothing was called while leases of the lost history were live."""
     found = []
     noticed = value(db, "select count(*) from marketplace.stripe_control_log where change = 'promotion noticed'")

@@ -5,6 +5,7 @@ from tests.mutants import (
     claiming,
     comparing,
     events,
+    failovers,
     keys,
     limits,
     looking,
@@ -28,6 +29,7 @@ ALL = (
     *withdrawals.MUTANTS,
     *sending.MUTANTS,
     *events.MUTANTS,
+    *failovers.MUTANTS,
     *calling.MUTANTS,
     *comparing.MUTANTS,
 )
