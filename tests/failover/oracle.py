@@ -66,8 +66,8 @@ _REQUESTS = """
     where r.order_id = %(order)s order by r.requested_at
 """
 _ATTEMPTS = """
-    select a.id, a.transfer_id, a.kind, a.action, a.started_at, a.verdict, a.disposition, a.http_status, a.error_message,
-      a.stripe_object_id, a.found_count
+    select a.id, a.transfer_id, a.kind, a.action, a.started_at, a.verdict, a.disposition, a.http_status,
+      a.error_message, a.stripe_object_id, a.found_count
     from marketplace.transfer_attempts as a
     inner join marketplace.seller_transfers as t on t.id = a.transfer_id
     where t.order_id = %(order)s order by a.id

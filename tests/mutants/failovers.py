@@ -14,11 +14,7 @@ MUTANTS = (
         "failover-not-noticed",
         "A standby takes over, and what was sent and lost with the primary is sent again once keys are forgotten.",
         _TESTS,
-        (
-            _IDENTITY,
-            "  return coalesce(\n    p_control.database_oid",
-            "  return true or coalesce(\n    p_control.database_oid",
-        ),
+        (_NOTICE, "or marketplace._is_database_pinned(p_control) then", "or p_control.table_oid is not null then"),
     ),
     mutant(
         "failover-noticed-by-claims-only",
