@@ -3,14 +3,22 @@
 
 set local search_path = pg_catalog, pg_temp;
 
-create table if not exists marketplace.migration_files (
-  migration_id text not null,
-  sha256 text not null,
-  applied_at timestamptz not null,
-  noted_at timestamptz not null default clock_timestamp(),
-  constraint pk_migration_files primary key (migration_id),
-  constraint chk_sha256_is_one check (sha256 ~ '^[0-9a-f]{64}$')
-);
+set local search_path = pg_catalog, pg_temp;
+
+do $$
+begin
+  if to_regclass('marketplace.migration_files') is null then
+    create table marketplace.migration_files (
+      migration_id text not null,
+      sha256 text not null,
+      applied_at timestamptz not null,
+      noted_at timestamptz not null default clock_timestamp(),
+      constraint pk_migration_files primary key (migration_id),
+      constraint chk_sha256_is_one check (sha256 ~ '^[0-9a-f]{64}$')
+    );
+  end if;
+end
+$$;
 
 comment on table marketplace.migration_files is
   'From which file each migration was applied. Noted by whoever loads db/functions; for those applied before this table was there, from the file of that moment. A row may be deleted: it is noted anew at the next migrate.';
