@@ -107,16 +107,17 @@ class Counts:
 
         def read_and_drop(janitor: Any) -> None:
             where = {"host": janitor.host, "port": janitor.port, "user": janitor.user}
-            self._read(psycopg.connect(dbname=janitor.dbname, autocommit=True, **where))
+            with psycopg.connect(dbname=janitor.dbname, autocommit=True, **where) as connection:
+                self.read(connection)
             drop(janitor)
 
         janitor_class.drop = read_and_drop
 
-    def _read(self, connection: psycopg.Connection[Any]) -> None:
-        with connection:
-            for each in statements_of(connection):
-                self._counts[each.key] += each.executed
-            connection.execute(_RESET)
+    def read(self, connection: psycopg.Connection[Any]) -> None:
+        """Add what was executed in that database since it was read before."""
+        for each in statements_of(connection):
+            self._counts[each.key] += each.executed
+        connection.execute(_RESET)
 
     def write(self, folder: Path) -> None:
         """Keep them for the report, in a file of this process's own."""
