@@ -105,7 +105,8 @@ def test_an_if_that_was_never_false_is_a_branch_not_taken(server: EmbeddedPostgr
 
 def test_what_was_counted_of_another_body_is_not_counted(server: EmbeddedPostgres) -> None:
     create = FUNCTION.partition(";")[2]
-    with psycopg.connect(server.dsn("three"), autocommit=True) as connection:
+    executed_in(server, "four", [], Counts())
+    with psycopg.connect(server.dsn("four"), autocommit=True) as connection:
         before = {each.key for each in statements_of(connection)}
         connection.execute(create.replace("create", "create or replace").replace("'two'", "'zwei'").encode())
         after = {each.key for each in statements_of(connection)}
