@@ -421,13 +421,11 @@ class Database:
 
     async def self_check(self, *, with_log: bool) -> list[Problem]:
         """What is wrong with the schema and what is in it; with the log everything is read, which takes its time."""
-        return await self._call(
-            Problem, "SELECT * FROM marketplace.self_check(p_with_log => %s) ORDER BY is_urgent DESC", (with_log,)
-        )
+        return await self._call(Problem, "SELECT * FROM marketplace.self_check(p_with_log => %s)", (with_log,))
 
     async def server_check(self) -> list[Problem]:
         """What is wrong with the server."""
-        return await self._call(Problem, "SELECT * FROM marketplace.server_check() ORDER BY is_urgent DESC", ())
+        return await self._call(Problem, "SELECT * FROM marketplace.server_check()", ())
 
     async def function_sources(self) -> list[FunctionSource]:
         """The functions that are installed."""
@@ -435,7 +433,7 @@ class Database:
 
     async def clock(self) -> datetime:
         """What time it is for the database."""
-        rows = await self._call(_Clock, "SELECT clock_timestamp() AS now", ())
+        rows = await self._call(_Clock, "SELECT * FROM marketplace.read_clock() AS now", ())
         return rows[0].now
 
     async def ingest_stripe_event(self, event: dict[str, Any], raw_sha256: str | None) -> IngestedEvent:

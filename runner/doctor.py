@@ -38,7 +38,6 @@ async def show_examination(database: Database, ask_stripe: AskStripe | None) -> 
     found = {name: await check() for name, check in checks.items()}
     console.print(_table(found))
     problems = [problem for several in found.values() for problem in several]
-    problems.sort(key=lambda problem: not problem.is_urgent)
     print_problems(console, problems)
     return not any(problem.is_urgent for problem in problems)
 

@@ -184,8 +184,8 @@ def print_reconcile(console: Console, run: ReconcileRun | None) -> None:
 
 
 def print_problems(console: Console, problems: list[Problem]) -> None:
-    """What self_check() found."""
-    for found in problems:
+    """What checks found, what is urgent first."""
+    for found in sorted(problems, key=lambda problem: not problem.is_urgent):
         detail = f" ({found.detail})" if found.detail else ""
         kind = "PROBLEM" if found.is_urgent else "NOTE"
         console.print(f"{kind}: {found.problem}: {found.object}{detail}. {found.hint}", markup=False)

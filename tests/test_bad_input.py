@@ -524,6 +524,7 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     # These take nothing.
     "read_reconcile_run": ({}, {}),
     "function_sources": ({}, {}),
+    "read_clock": ({}, {}),
     "read_kept_events": ({}, {}),
     "read_queue_health": ({}, {}),
     "read_rate_budget": ({}, {}),

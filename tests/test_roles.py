@@ -26,6 +26,7 @@ LOOKING = {
     "classify_stripe_outcome",
     "function_sources",
     "next_due_in",
+    "read_clock",
     "read_kept_events",
     "read_needs_attention",
     "read_open_reversals",

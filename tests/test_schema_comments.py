@@ -25,6 +25,7 @@ PUBLIC_FUNCTIONS = {
     "look_up_first",
     "next_due_in",
     "note_charge",
+    "read_clock",
     "read_open_reversals",
     "read_open_transfers",
     "read_needs_attention",

@@ -59,3 +59,17 @@ $$;
 
 comment on function marketplace.server_check() is
   'One row per setting or state of the server that endangers what is kept here, with the next step; none if all is well. Apart from self_check(), for not everybody who may mend the schema may mend the server.';
+
+create or replace function marketplace.read_clock()
+returns timestamptz
+language plpgsql
+volatile
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return clock_timestamp();
+end
+$$;
+
+comment on function marketplace.read_clock() is 'What time it is by the database''s clock, which all times here are of.';

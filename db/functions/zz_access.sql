@@ -91,6 +91,7 @@ begin
       ('can_transition_transfer_status', array['app', 'runner', 'readonly']),
       ('classify_stripe_outcome', array['readonly']),
       ('function_sources', array['readonly']),
+      ('read_clock', array['readonly']),
       ('read_kept_events', array['readonly']),
       ('read_needs_attention', array['readonly']),
       ('read_open_reversals', array['readonly']),
