@@ -78,12 +78,12 @@ def test_loading_again_mends_what_was_replaced_and_keeps_pointing_at_what_is_for
 ) -> None:
     own_db = connect()
     run(own_db, "create function marketplace.helpful() returns integer language sql as 'select 1'")
-    run(own_db, "create function marketplace._helped() returns integer language sql as 'select 1'")
+    run(own_db, "create function marketplace.also_helpful() returns integer language sql as 'select 1'")
     run(own_db, f"alter function {GUARD} security definer")
     run(own_db, "drop function marketplace._lines_sha256")
     assert len(found(own_db)) == 4
     migrate(dsn)
     assert found(own_db) == [
-        ("foreign function", "marketplace._helped()"),
+        ("foreign function", "marketplace.also_helpful()"),
         ("foreign function", "marketplace.helpful()"),
     ]

@@ -46,7 +46,6 @@ create or replace function marketplace.prunable_history(p_before timestamptz, p_
 returns table (source text, line text)
 language plpgsql
 stable
-security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -65,7 +64,6 @@ create or replace function marketplace.prune_history(
 )
 returns setof marketplace.prunings
 language plpgsql
-security definer
 set search_path = pg_catalog, pg_temp
 set lock_timeout = '5s'
 as $$
