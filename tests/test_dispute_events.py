@@ -139,17 +139,6 @@ def test_a_dispute_in_another_currency_than_its_charge_is_left_to_a_person(db: D
 
 
 @pytest.mark.parametrize("currency", [None, "eur"])
-def test_a_dispute_that_changes_its_currency_is_left_to_a_person(db: Database) -> None:
-    paid(db)
-    assert told(db, "created") == "acted"
-
-    came = ingest(db, event("charge.dispute.funds_withdrawn", dispute(currency="eur")))
-
-    assert came["result"] == "kept"
-    assert "it was in usd of ch_1, and now is in eur of ch_1" in str(came["detail"])
-    assert asked(db) == {}
-
-
 def test_what_went_back_in_two_currencies_is_not_added_up_whatever_looks_at_the_charge(
     db: Database, currency: str | None
 ) -> None:
