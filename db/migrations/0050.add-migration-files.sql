@@ -3,8 +3,6 @@
 
 set local search_path = pg_catalog, pg_temp;
 
-set local search_path = pg_catalog, pg_temp;
-
 do $$
 begin
   if to_regclass('marketplace.migration_files') is null then
