@@ -16,16 +16,16 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from hypothesis import settings
 from pytest_postgresql import factories
+from pytest_postgresql.executors import NoopExecutor
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.owned_process import end_with_parent
 from runner.sandbox.simulator import SimulatorClient, simulator_process
-from tests.support.databases import SETTINGS, Connect, Database, ServerAddress, open_database
+from tests.support.databases import SETTINGS, Connect, Database, ServerAddress, copied_database, open_database
 from tests.support.migrations import migrate_database
 from tests.support.plpgsql_coverage import PROFILER, Counts, checker
 
@@ -115,15 +115,20 @@ def _load_schema(*, host: str, port: int, user: str, dbname: str, **_: Any) -> N
 schema_template = factories.postgresql_noproc(
     depends_on="server_address", dbname="seller_transfers", load=[_load_schema]
 )
-schema_clone = factories.postgresql("schema_template")
+
+
+@pytest.fixture(scope="session")
+def _maintenance(server_address: ServerAddress) -> Iterator[Database]:
+    """A connection to none of the tests' databases, to make and drop them."""
+    with closing(open_database(server_address.dsn(server_address.maintenance_dbname))) as db:
+        yield db
 
 
 @pytest.fixture
-def dsn(schema_clone: psycopg.Connection[Any], server_address: ServerAddress) -> str:
+def dsn(_maintenance: Database, schema_template: NoopExecutor, server_address: ServerAddress) -> Iterator[str]:
     """Connection URI of the test's database, as its owner."""
-    dbname = schema_clone.info.dbname
-    schema_clone.close()  # a test that counts sessions would count this one
-    return server_address.dsn(dbname)
+    with copied_database(_maintenance, "test", template=str(schema_template.template_dbname)):
+        yield server_address.dsn("test")
 
 
 @pytest.fixture
