@@ -8,7 +8,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, rows, value
-from tests.support.look_ups import pass_time
+from tests.support.look_ups import foreign, pass_time, seen
 from tests.support.transfers import (
     Facts,
     at_commit,
@@ -677,3 +677,31 @@ def test_that_a_key_of_nobody_knows_whom_finds_nothing_proves_nothing(db: Databa
 
     looked = claim_send_again(db, transfer_id)
     assert record_one(db, transfers_found(looked))["verdict"] == "absent"
+
+
+@pytest.mark.parametrize("was_reversed", [True, False])
+def test_what_a_lost_history_took_for_a_request_withdrawn_since_is_given_back(db: Database, was_reversed: bool) -> None:
+    transfer_id = unknown_send(db)
+    call(db, "request_reversal", p_order_id="order-1", p_reversal_request_id="re_1", p_amount=300)
+    call(db, "withdraw_reversal_request", p_reversal_request_id="re_1", p_reason="it failed")
+    looked = claim_send_again(db, transfer_id)
+    record_one(db, transfers_found(looked, transfer_object(looked, amount_reversed=300)))
+
+    taken, elsewhere = (each for each in family(db, transfer_id) if each["status"] == "reversal_pending")
+    assert (taken["reversal_request_id"], taken["amount"], elsewhere["amount"]) == ("re_1", 300, 300)
+    database = value(db, "select database_id::text from marketplace.stripe_control")
+    identity = f"reversal:{database}:{taken['stripe_transfer_id']}:re_1:1" if was_reversed else "somebody else's"
+    for _ in range(2):
+        (leased,) = claim(db)
+        assert leased["action"] == "look_up_reversals"
+        made = foreign(leased, "trr_1", 300, metadata={"seller_transfers_identity": identity})
+        record_one(db, seen(leased, made))
+
+    given_back = rows(db, "select amount from marketplace.seller_transfers where compensates is not null")
+    assert given_back == ([{"amount": 300}] if was_reversed else [])
+    held = value(
+        db,
+        "select sum(amount) from marketplace.seller_transfers as t where status = 'completed'"
+        " and not exists (select from marketplace.seller_transfers as s where s.successor_of = t.id)",
+    )
+    assert held == 700

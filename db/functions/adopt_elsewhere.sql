@@ -59,6 +59,46 @@ $$;
 comment on function marketplace._adopt_elsewhere(text, bigint, bigint) is
   'Sets p_amount of what is paid by a transfer at Stripe on its way to be found reversed elsewhere; in words what it came to, null if nothing. p_reversed: what Stripe says is reversed in all. The order is locked and nothing of the transfer is under way.';
 
+create or replace function marketplace._take_for_withdrawn(p_row marketplace.seller_transfers, p_reversed bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_line record;
+  v_row marketplace.seller_transfers;
+  v_rest bigint := p_reversed;
+  v_amount bigint;
+begin
+  -- A lost history may have taken it for a request that was withdrawn here before it was known what there is to take:
+  -- under that request it is found, and given back.
+  for v_line in
+    select w.* from (
+      select r.reversal_request_id, r.requested_at, l.unmet
+      from marketplace.reversal_request_lines as l
+      inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
+      where l.transfer_id = any (marketplace._families_of_key(marketplace._key_root(p_row)))
+        and l.unmet > 0 and r.withdrawn_at is not null
+      union all
+      select r.reversal_request_id, r.requested_at, p_row.amount
+      from marketplace.reversal_requests as r
+      where r.order_id = p_row.order_id and r.is_whole and r.withdrawn_at is not null and p_reversed >= p_row.amount
+    ) as w
+    order by w.requested_at, w.reversal_request_id
+  loop
+    select t.* into v_row from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
+    where t.status = 'completed' order by t.id limit 1;
+    exit when not found or v_rest = 0;
+    v_amount := least(v_line.unmet, v_rest, v_row.amount);
+    perform marketplace._take_row(v_row, v_line.reversal_request_id, v_amount);
+    v_rest := v_rest - v_amount;
+  end loop;
+end
+$$;
+
+comment on function marketplace._take_for_withdrawn(marketplace.seller_transfers, bigint) is
+  'Sets what withdrawn requests may have taken of a transfer that was found reversed on its way to be looked for. The order is locked.';
+
 create or replace function marketplace._require_nothing_under_way(p_stripe_transfer_id text)
 returns void
 language plpgsql

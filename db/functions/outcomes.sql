@@ -67,6 +67,7 @@ begin
     perform marketplace._hear_again(v_settled.stripe_transfer_id, v_settled.order_id);
     if v_read.reversed > 0 then
       -- Reversed before it was found: by a lost history, or elsewhere. Whatever no request has asked of it is looked up.
+      perform marketplace._take_for_withdrawn(v_settled, v_read.reversed);
       perform marketplace._adopt_elsewhere(v_read.object_id, v_read.reversed, v_read.reversed);
     end if;
   end if;

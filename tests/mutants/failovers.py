@@ -30,7 +30,7 @@ MUTANTS = (
         "database-not-pinned-again",
         "After a failover every claim is the first of another database: no call is ever made again.",
         _TESTS,
-        (_IDENTITY, "system_identifier = v_is.system_identifier, wal_timeline = v_is.wal_timeline,\n    ", ""),
+        (_IDENTITY, " wal_timeline = v_is.wal_timeline,", " wal_timeline = coalesce(wal_timeline, v_is.wal_timeline),"),
     ),
     mutant(
         "clone-taken-for-the-original",
@@ -94,6 +94,12 @@ MUTANTS = (
         "Rows that nobody has looked at since the failover are sent without a look once it was compared.",
         _TESTS,
         (_RECONCILED, "    call_unknown = true, call_absent_at = null,\n", ""),
+    ),
+    mutant(
+        "taken-by-a-lost-history-and-kept",
+        "What a lost history took for a refund that failed since is never given back to the seller.",
+        "test_sending.py",
+        ("db/functions/outcomes.sql", "perform marketplace._take_for_withdrawn(v_settled, v_read.reversed);", "null;"),
     ),
     mutant(
         "database-not-pinned-by-reconcile",
