@@ -337,7 +337,7 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         },
     ),
     "require_reconcile": (
-        {"p_reason": "x", "p_lost_since": "2026-01-01 00:00Z"},
+        {"p_reason": "x", "p_lost_since": "2025-01-01 00:00Z"},
         {
             "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
             "p_lost_since": [

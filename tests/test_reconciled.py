@@ -48,9 +48,9 @@ def looked_at(db: Database, transfer_id: int) -> None:
 
 def test_a_person_says_that_a_copy_of_the_disk_came_back(db: Database) -> None:
     refunded_transfer(db)
-    (told,) = call(db, "require_reconcile", p_reason="the snapshot of Sunday", p_lost_since="2026-11-15 03:00Z")
+    (told,) = call(db, "require_reconcile", p_reason="the snapshot of Sunday", p_lost_since="2025-11-15 03:00Z")
     assert told == control(db)
-    assert told["lost_since"].isoformat().startswith("2026-11-15T03:00")
+    assert told["lost_since"].isoformat().startswith("2025-11-15T03:00")
     assert claim(db) == []
     assert rows(db, "select change, reason from marketplace.stripe_control_log order by id desc limit 1") == [
         {"change": "reconcile needed by person", "reason": "the snapshot of Sunday"}
@@ -121,7 +121,7 @@ def test_a_look_from_before_the_failover_is_none(db: Database) -> None:
 
 
 def test_look_ups_first_do_not_end_while_the_database_is_to_be_reconciled(db: Database) -> None:
-    call(db, "require_reconcile", p_reason="a snapshot", p_lost_since="2026-11-15 03:00Z")
+    call(db, "require_reconcile", p_reason="a snapshot", p_lost_since="2025-11-15 03:00Z")
     pass_since_failover(db, "3 days")
     assert not ends_look_up_first(db)
     reconciled(db)

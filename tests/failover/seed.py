@@ -5,8 +5,10 @@ import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import click
+
 from runner.sandbox.simulator import SimulatorClient, simulator_process
-from tests.failover.oracle import explain, judge
+from tests.failover.oracle import explain, judge, parked
 from tests.failover.plan import DEADLINE, KEY_MAX_AGE, KEYS_KEPT, LEASE, QUIET, Asked, Plan, make_plan
 from tests.support.databases import Database, open_database, row, value
 from tests.support.migrations import migrate_database
@@ -38,6 +40,8 @@ def run_seed(seed: int, orders: int, folder: Path) -> list[str]:
                 within_seconds=_PATIENCE_SECONDS,
                 pause_seconds=0.3,
             )
+            for order, why in parked(db).items():
+                click.echo(f"seed {seed}: {order} waits for a person: {why}")
             found = judge(db, stripe.ledger(), plan)
             evidence = explain(db, stripe, plan) if found else []
             return found + _of_the_failover(db) + evidence
