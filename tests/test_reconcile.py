@@ -13,7 +13,7 @@ from runner import reconcile as reconcile_module
 from runner.cli import main
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
 from tests.support.databases import Database, rows, value
-from tests.support.orders import order_payouts, pay_sellers, record_paid, refunded, transfer_of
+from tests.support.orders import open_rows, order_payouts, pay_sellers, record_paid, refunded, set_delays, transfer_of
 from tests.support.runners import runners, wait_until
 from tests.support.transfers import call, contents
 
@@ -71,6 +71,26 @@ def test_after_work_under_a_runner_stripe_and_the_database_agree(
     after = contents(db)
     changed = {table for table in after if after[table] != before[table]}
     assert changed == {"reconcile_runs", "reconcile_objects"}
+
+
+def test_beside_a_runner_at_work_nothing_differs(
+    dsn: str, db: Database, simulator: SimulatorClient, tmp_path: Path
+) -> None:
+    refunded(db, simulator, *(f"back{n}" for n in range(30)))
+    order_payouts(db, simulator, *(f"out{n}" for n in range(30)))
+    set_delays(db, "unknown", "0.2 s")
+    simulator.fund(1_000_000, "usd")
+    for action in ("drop_after", "drop_before", "error_after"):
+        simulator.add_fault(action, match={"method": "POST"}, times=5, probability=0.2)
+    compared = []
+    with runners(dsn, simulator.base_url, tmp_path) as start:
+        call(db, "set_stripe_rate", p_per_second=Decimal(60), p_burst=Int4(5), p_reason="to take a while")
+        start()
+        while open_rows(db):
+            compared.append(reconcile(dsn, simulator))
+
+    assert len(compared) > 1
+    assert [result.exit_code for result in compared] == [0] * len(compared), compared[-1].output
 
 
 def test_what_differs_is_told_with_what_to_type_and_means_1(dsn: str, db: Database, simulator: SimulatorClient) -> None:

@@ -10,6 +10,7 @@ from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import SimulatorClient, simulator_process
 from tests.chaos.app import App
 from tests.chaos.buyers import Buyers
+from tests.chaos.comparison import compare
 from tests.chaos.crew import Crew
 from tests.chaos.driver import Driver
 from tests.chaos.evidence import all_about, origin_of
@@ -94,6 +95,7 @@ def run_seed(seed: int, rows: int, folder: Path) -> Report:
                 findings += [
                     Finding("an event that is not in the inbox", None, event) for event in _missed(db, simulator)
                 ]
+            findings += compare(server.dsn(_DATABASE), db, simulator, plan)
             totals = _totals(db)
             totals += f", {driver.restarts} restarts, {crew.kills} kills, {line.cuts} cuts"
             if inbox is not None:
