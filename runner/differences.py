@@ -47,9 +47,9 @@ def _counts(differences: Sequence[Difference]) -> Table:
     table.add_column("difference")
     table.add_column("urgent")
     table.add_column("how many", justify="right")
-    kinds = Counter((not found.is_urgent, found.kind) for found in differences)
-    for (is_calm, kind), count in sorted(kinds.items()):
-        table.add_row(kind, "" if is_calm else "urgent", f"{count:,}")
+    kinds = Counter((not found.forbids_calls, not found.is_urgent, found.kind) for found in differences)
+    for (may_call, is_calm, kind), count in sorted(kinds.items()):
+        table.add_row(kind, "" if is_calm else "urgent" if may_call else "urgent, forbids calls", f"{count:,}")
     return table
 
 

@@ -233,6 +233,22 @@ def test_a_row_that_does_not_know_is_looked_up_when_told_to_and_then_both_agree(
     assert any("the restore forgot it" in (each["reason"] or "") for each in reasons)
 
 
+def test_where_calls_go_on_there_is_nothing_to_resume(dsn: str, db: Database, simulator: SimulatorClient) -> None:
+    result = reconcile(dsn, simulator, "--resume", "to be sure")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[1:] == [
+        "Stripe and the database agree.",
+        f"Not resumed: run {the_run(db)['id']} resumes nothing: calls go on as usual. There is nothing to resume.",
+    ]
+
+
+def test_what_forbids_calls_is_marked_so(dsn: str, db: Database, simulator: SimulatorClient) -> None:
+    record_paid(db, ["red"], ["tr_red"])
+    result = reconcile(dsn, simulator)
+    assert re.search(r"another account +│ urgent, forbids calls │ +1 ", result.stdout)
+    assert re.search(r"not at Stripe +│ urgent +│ +1 ", result.stdout)
+
+
 def test_a_key_of_another_account_reads_nothing(dsn: str, db: Database, simulator: SimulatorClient) -> None:
     call(db, "register_runner", p_worker="w", p_version="1", p_stripe_account="acct_1Own", p_livemode=False)
 
