@@ -26,6 +26,16 @@ PENDING = 900_002
 # Comparisons with Stripe: one under way, one that may let calls go on.
 OPEN_RUN, COMPLETE_RUN = 900_001, 900_002
 
+# A row on its way back.
+REFUNDED = 900_003
+
+NO_ID: list[tuple[Any, str]] = [
+    (None, MISSING),
+    (0, INVALID),
+    (-1, INVALID),
+    (2**63, NO_SUCH_FUNCTION),
+    ("one", NO_NUMBER),
+]
 UNUSABLE_TEXT: list[tuple[Any, str]] = [
     (None, MISSING),
     ("", INVALID),
@@ -317,21 +327,46 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
     "retry_now": (
         {"p_id": PENDING, "p_reason": "x"},
         {
-            "p_id": [
+            "p_id": NO_ID,
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
+    "give_up": (
+        {"p_id": PENDING, "p_reason": "x"},
+        {"p_id": NO_ID, "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]},
+    ),
+    "mark_reversed": (
+        {"p_id": REFUNDED, "p_stripe_reversal_id": "trr_8", "p_reason": "x"},
+        {
+            "p_id": NO_ID,
+            "p_stripe_reversal_id": [
                 (None, MISSING),
-                (0, INVALID),
-                (-1, INVALID),
-                (2**63, NO_SUCH_FUNCTION),
-                ("one", NO_NUMBER),
+                *ids_of_another_kind("tr_1", "re_1", "trr_", "trr_1/metadata", "TRR_1", "trr_" + LONG),
             ],
             "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
         },
+    ),
+    "add_note": (
+        {"p_id": PENDING, "p_note": "x"},
+        {"p_id": NO_ID, "p_note": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]},
+    ),
+    "dismiss": (
+        {"p_problem_id": f"no-id:{WITHOUT_ID}", "p_reason": "x"},
+        {
+            "p_problem_id": [*UNUSABLE_TEXT, ("no-id:1", INVALID), ("attempt:1", INVALID), ("x" * 601, INVALID)],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
+    # What is no currency is not shown as an amount: null, not an error (tests/test_display.py).
+    "format_amount": (
+        {"p_amount": 1, "p_currency": "usd"},
+        {"p_amount": [(2**63, NO_SUCH_FUNCTION), ("ten", NO_NUMBER)], "p_currency": [(5, NO_SUCH_FUNCTION)]},
     ),
     "read_needs_attention": ({}, {}),
     "reopen": (
         {"p_id": WITHOUT_ID, "p_reason": "x", "p_stripe_transfer_id": "tr_8"},
         {
-            "p_id": [(None, MISSING), (0, INVALID), (-1, INVALID), (2**63, NO_SUCH_FUNCTION), ("one", NO_NUMBER)],
+            "p_id": NO_ID,
             "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
             "p_stripe_transfer_id": [(None, MISSING), *ids_of_another_kind("trr_1", "tr_", "TR_1", "tr_" + LONG)],
         },
@@ -544,6 +579,10 @@ def seed(db: Database) -> None:
     claim(db)
     record_transfer(db, 2)
     refunded_transfer(db, 3)
+    insert_transfer(
+        db, id=REFUNDED, order_id="order-4", status="completed", completed_at="now", stripe_transfer_id="tr_4"
+    )
+    call(db, "request_reversal", p_order_id="order-4", p_reversal_request_id="re_4")
     insert_transfer(db, id=WITHOUT_ID, status="completed", completed_at="now")
     insert_transfer(db, id=PENDING, status="pending", next_retry_at="now", call_generation=1, call_minted_at="now")
     call(db, "register_runner", p_worker="w", p_version="1", p_stripe_account="acct_8", p_livemode=False)

@@ -163,6 +163,7 @@ KEEPING = {
     "0040": "stripe_control_log",
     "0049": "stripe_control_log",
     "0053": "prunings",
+    "0056": "dismissals",
 }
 
 
@@ -170,6 +171,8 @@ def test_a_rollback_refuses_while_what_it_would_lose_is_in_use(db: Database) -> 
     transfer_id = add_transfer(db, "reversal_pending")
     run(db, "insert into marketplace.charges (charge_id, amount, currency) values ('ch_1', 1000, 'usd')")
     run(db, "select * from marketplace.set_refunds_by('events', 'test')")
+    dismissed = "'no-id:1', 'no Stripe id', 'None.', 'Leave it.'"
+    run(db, f"insert into marketplace.dismissals (problem_id, problem, why, reason) values ({dismissed})")
     told = "'pending', 'ignored', '{}'"
     run(db, f"insert into marketplace.stripe_events (event_id, type, state, payload) values ('evt_1', {told})")
     refund = "'re_1', 1, 'usd', 'pending'"
@@ -198,6 +201,7 @@ def test_a_rollback_refuses_while_what_it_would_lose_is_in_use(db: Database) -> 
 
 def test_what_slices_need_is_not_rolled_back_while_there_is_one(db: Database) -> None:
     record_transfer(db)
+    run(db, ROLLBACKS["0055"].read_text(encoding="utf-8"))  # its views show who is whose slice
     for undone in ("0025", "0021"):  # without slices nothing is lost
         assert outcome(db, run, ROLLBACKS[undone].read_text(encoding="utf-8")) == "passes"
     request_parts(db, {"key-1": 300})
@@ -214,10 +218,10 @@ def test_what_was_recorded_before_there_were_slices_can_be_refunded_in_parts(db:
     request_reversal(db)
     record_transfer(db, 2)
     with open_yoyo(dsn) as yoyo:
-        yoyo.roll_back("0026", "0025", "0024", "0023", "0022", "0021")
+        yoyo.roll_back("0055", "0026", "0025", "0024", "0023", "0022", "0021")
     found = contents(db)["transfer_status_log"]
 
-    assert len(migrate(dsn).applied) == 6
+    assert len(migrate(dsn).applied) == 7
 
     assert contents(db)["transfer_status_log"] == found
     assert value(db, "select bool_and(is_whole) from marketplace.reversal_requests") is True
@@ -313,6 +317,7 @@ INDEXES = {
     "0024": "idx_seller_transfers_stripe_transfer_id",
     "0041": "idx_seller_transfers_source_charge",
     "0042": "idx_reversal_requests_asked_for",
+    "0056": "idx_stripe_events_order",
 }
 
 

@@ -32,11 +32,11 @@ def db(rolled_back_db: Database) -> Database:
 
 
 def health(db: Database, kind: str = "reversals") -> DictRow:
-    return row(db, "select * from marketplace.queue_health where kind = %(kind)s", kind=kind)
+    return row(db, "select * from marketplace.queue_health_full where kind = %(kind)s", kind=kind)
 
 
 def test_an_empty_queue_is_a_row_of_zeros_per_kind(db: Database) -> None:
-    assert rows(db, "select * from marketplace.queue_health order by kind") == [
+    assert rows(db, "select * from marketplace.queue_health_full order by kind") == [
         {
             "kind": kind,
             **dict.fromkeys(COUNTS, 0),
@@ -123,8 +123,21 @@ def test_programs_read_the_same_by_functions(db: Database) -> None:
     assert by_function == by_view
     assert idle == health(db, "transfers")
     assert call(db, "read_transfer_totals") == rows(
-        db, "select * from marketplace.transfer_totals order by currency, status"
+        db,
+        "select currency, exponent, status, transfers, amount from marketplace.transfer_totals"
+        " order by currency, status",
     )
+
+
+def test_the_view_for_eyes_says_the_same(db: Database) -> None:
+    refunded_transfers(db, 2)
+    call(db, "pause_stripe_calls", p_reason="Stripe asked us to")
+    (shown,) = rows(db, "select * from marketplace.queue_health where kind = 'reversals'")
+    full = health(db)
+    assert shown.pop("oldest_due_for") <= full["oldest_due_for"]
+    assert shown == {name: full[name] for name in shown}
+    (total,) = rows(db, "select * from marketplace.transfer_totals")
+    assert (total["amount"], total["amount_in_words"]) == (2000, "20.00 USD")
 
 
 def test_totals_add_up_per_currency_and_status(db: Database) -> None:

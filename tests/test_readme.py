@@ -104,13 +104,15 @@ def triage(db: Database, comment: str, transfer_id: int) -> None:
 def test_a_row_parked_for_moving_twice_can_be_ended_by_hand(db: Database) -> None:
     leased = claimed_call(db)
     record_one(db, timeout(leased))
+    pass_time(db, leased["id"], "2 hours")
     looked = claim_again(db, leased["id"])
-    record_one(db, seen(looked, ours(db, looked, "trr_a"), ours(db, looked, "trr_b"), amount=2000))
+    one, two = "trr_a", "trr_1PgdA2B7WZ01zgkWc5Yt0LmE"
+    record_one(db, seen(looked, ours(db, looked, one), ours(db, looked, two), amount=2000))
 
-    triage(db, "Or end it yourself", leased["id"])
+    triage(db, "Or end it", leased["id"])
 
     row = transfer(db, leased["id"])
-    assert (row["status"], row["stripe_reversal_id"]) == ("reversed", "trr_1PgdA2B7WZ01zgkWc5Yt0LmE")
+    assert (row["status"], row["stripe_reversal_id"]) == ("reversed", two)
     assert (row["parked_reason"], row["failure_code"], row["call_unknown"]) == (None, None, False)
 
 

@@ -10,6 +10,11 @@ pytest_plugins = ("tests.support.rolled_back",)
 
 # What programs outside may call; everything else is a helper (leading underscore) or a trigger function (tg_).
 PUBLIC_FUNCTIONS = {
+    "add_note",
+    "dismiss",
+    "format_amount",
+    "give_up",
+    "mark_reversed",
     "acted_event_types",
     "can_transition_transfer_status",
     "claim_due_reversals",

@@ -48,7 +48,9 @@ begin
       ('_100_refuse_truncate', 'stripe_refunds', 'tg_records__refuse_change'),
       ('_100_refuse_change', 'stripe_disputes', 'tg_records__refuse_change'),
       ('_100_refuse_delete', 'stripe_disputes', 'tg_records__refuse_change'),
-      ('_100_refuse_truncate', 'stripe_disputes', 'tg_records__refuse_change')
+      ('_100_refuse_truncate', 'stripe_disputes', 'tg_records__refuse_change'),
+      ('_100_refuse_change', 'dismissals', 'tg_records__refuse_change'),
+      ('_100_refuse_truncate', 'dismissals', 'tg_records__refuse_change')
     ) as w (guard, relation, function)
     where not exists (
       select from pg_catalog.pg_trigger as g

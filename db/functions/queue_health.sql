@@ -1,6 +1,6 @@
 -- How the work stands: for people, and for `seller-transfers status`.
 
-create or replace view marketplace.queue_health as
+create or replace view marketplace.queue_health_full as
 select
   k.kind,
   count(*) filter (
@@ -45,65 +45,55 @@ left join (
 ) as t on t.kind = k.kind
 group by k.kind, c.paused_at, c.paused_by, c.pause_reason, c.probe_at, c.reconcile_needed_since;
 
-comment on view marketplace.queue_health is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused.';
+comment on view marketplace.queue_health_full is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused. Wide: queue_health is for eyes.';
+comment on column marketplace.queue_health_full.kind is 'reversals, or transfers that are to be sent.';
+comment on column marketplace.queue_health_full.due is 'Rows a claim could return now, were calls not paused.';
+comment on column marketplace.queue_health_full.oldest_due_for is 'How long the longest of them has been due.';
+comment on column marketplace.queue_health_full.waiting is 'Rows whose next try is in the future.';
+comment on column marketplace.queue_health_full.leased is 'Rows a worker is calling Stripe for.';
+comment on column marketplace.queue_health_full.lapsed is 'Rows whose worker has not reported in time; the next claim takes them over.';
+comment on column marketplace.queue_health_full.parked is 'Rows that wait for a person; parked_reason says why.';
+comment on column marketplace.queue_health_full.unknown_outcome is 'Rows with a call whose outcome nobody knows yet.';
+comment on column marketplace.queue_health_full.paused_at is 'Since when no calls are made; null while they are.';
+comment on column marketplace.queue_health_full.paused_by is 'person or verdict.';
+comment on column marketplace.queue_health_full.pause_reason is 'Why, in words.';
+comment on column marketplace.queue_health_full.probe_at is 'When the next trial call may be made.';
+comment on column marketplace.queue_health_full.reconcile_needed_since is
+  'Since when no calls are made because the database is not the one it was; null while they are. seller-transfers reconcile ends it.';
+
+create or replace view marketplace.queue_health as
+select
+  h.kind,
+  h.due,
+  date_trunc('second', h.oldest_due_for) as oldest_due_for,
+  h.waiting,
+  h.leased,
+  h.lapsed,
+  h.parked,
+  h.unknown_outcome,
+  h.paused_by
+from marketplace.queue_health_full as h
+order by h.kind;
+
+comment on view marketplace.queue_health is 'One row per kind of work: how much is due, waiting, leased, parked, and whether calls are paused. Why they are: needs_attention, queue_health_full.';
 comment on column marketplace.queue_health.kind is 'reversals, or transfers that are to be sent.';
 comment on column marketplace.queue_health.due is 'Rows a claim could return now, were calls not paused.';
 comment on column marketplace.queue_health.oldest_due_for is 'How long the longest of them has been due.';
 comment on column marketplace.queue_health.waiting is 'Rows whose next try is in the future.';
 comment on column marketplace.queue_health.leased is 'Rows a worker is calling Stripe for.';
 comment on column marketplace.queue_health.lapsed is 'Rows whose worker has not reported in time; the next claim takes them over.';
-comment on column marketplace.queue_health.parked is 'Rows that wait for a person; parked_reason says why.';
+comment on column marketplace.queue_health.parked is 'Rows that wait for a person; needs_attention says why.';
 comment on column marketplace.queue_health.unknown_outcome is 'Rows with a call whose outcome nobody knows yet.';
-comment on column marketplace.queue_health.paused_at is 'Since when no calls are made; null while they are.';
-comment on column marketplace.queue_health.paused_by is 'person or verdict.';
-comment on column marketplace.queue_health.pause_reason is 'Why, in words.';
-comment on column marketplace.queue_health.probe_at is 'When the next trial call may be made.';
-comment on column marketplace.queue_health.reconcile_needed_since is
-  'Since when no calls are made because the database is not the one it was; null while they are. seller-transfers reconcile ends it.';
+comment on column marketplace.queue_health.paused_by is 'person or verdict: no calls are made; null: they are.';
 
 create or replace function marketplace.read_queue_health()
-returns setof marketplace.queue_health
+returns setof marketplace.queue_health_full
 language sql
 stable
 security definer
 set search_path = pg_catalog, pg_temp
 as $$
-  select h.* from marketplace.queue_health as h order by h.kind
+  select h.* from marketplace.queue_health_full as h order by h.kind
 $$;
 
-comment on function marketplace.read_queue_health() is 'The view queue_health, for programs: they call functions only.';
-
-create or replace view marketplace.transfer_totals as
-select
-  t.currency,
-  c.exponent,
-  t.status,
-  count(*) as transfers,
-  sum(t.amount) as amount
-from marketplace.seller_transfers as t
-inner join marketplace.currencies as c on c.currency = t.currency
-where
-  not exists (
-    select from marketplace.seller_transfers as s
-    where s.successor_of = t.id
-  )
-group by t.currency, c.exponent, t.status;
-
-comment on view marketplace.transfer_totals is 'Where the money stands: transfers and their sum per currency and status. A row that another took over from is in no sum.';
-comment on column marketplace.transfer_totals.currency is 'Currency.';
-comment on column marketplace.transfer_totals.exponent is 'Digits after its decimal point.';
-comment on column marketplace.transfer_totals.status is 'Status.';
-comment on column marketplace.transfer_totals.transfers is 'How many rows.';
-comment on column marketplace.transfer_totals.amount is 'Their sum, in minor units.';
-
-create or replace function marketplace.read_transfer_totals()
-returns setof marketplace.transfer_totals
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select s.* from marketplace.transfer_totals as s order by s.currency, s.status
-$$;
-
-comment on function marketplace.read_transfer_totals() is 'The view transfer_totals, for programs: they call functions only.';
+comment on function marketplace.read_queue_health() is 'The view queue_health_full, for programs: they call functions only.';

@@ -1,0 +1,224 @@
+"""db/functions/mark_reversed.sql: a person says by which reversal the money came back."""
+
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.rows import DictRow
+
+from tests.support.databases import Database, rows
+from tests.support.events import event, ingest
+from tests.support.look_ups import foreign, ours, pass_time, seen
+from tests.support.raw_transfers import run
+from tests.support.transfers import (
+    at_commit,
+    call,
+    claim,
+    claim_again,
+    claimed_call,
+    contents,
+    create_transfer,
+    lapse_lease,
+    record_one,
+    record_transfer,
+    refunded_transfer,
+    refusal,
+    request_parts,
+    status_log,
+    success,
+    timeout,
+    transfer,
+)
+from tests.support.withdrawals import story, withdraw
+
+pytest_plugins = ("tests.support.rolled_back",)
+
+
+@pytest.fixture
+def db(rolled_back_db: Database) -> Database:
+    """One session is enough here."""
+    return rolled_back_db
+
+
+def mark(db: Database, transfer_id: int, reversal: str = "trr_x") -> DictRow:
+    said = {"p_id": transfer_id, "p_stripe_reversal_id": reversal, "p_reason": "ticket 42"}
+    (row,) = call(db, "mark_reversed", **said)
+    return row
+
+
+def refused(db: Database, *arguments: Any) -> psycopg.errors.Diagnostic:
+    """Refused, in words, and nothing has changed."""
+    before = contents(db)
+    with pytest.raises(psycopg.Error) as caught, db.transaction():
+        mark(db, *arguments)
+    assert caught.value.diag.message_hint
+    assert contents(db) == before
+    return caught.value.diag
+
+
+def moved_twice(db: Database, passed: str = "1 s") -> int:
+    """A row that a look-up, made `passed` after its request, parked for two reversals of ours."""
+    leased = claimed_call(db)
+    record_one(db, timeout(leased))
+    pass_time(db, leased["id"], passed)
+    looked = claim_again(db, leased["id"])
+    record_one(db, seen(looked, ours(db, looked, "trr_a"), ours(db, looked, "trr_b"), amount=2000))
+    return int(leased["id"])
+
+
+def test_of_two_reversals_of_ours_a_person_says_which_stands_for_the_row(db: Database) -> None:
+    row_id = moved_twice(db, "2 hours")
+
+    done = mark(db, row_id, "trr_b")
+
+    assert (done["status"], done["stripe_reversal_id"], done["call_unknown"]) == ("reversed", "trr_b", False)
+    assert (done["parked_reason"], done["failure_code"], done["failure_message"]) == (None, None, None)
+    assert status_log(db, row_id)[-1]["reason"] == "marked reversed by postgres, by trr_b: ticket 42"
+    assert call(db, "read_needs_attention") == []
+
+
+def test_a_reversal_is_chosen_only_when_no_other_can_arrive_any_more(db: Database) -> None:
+    row_id = moved_twice(db)
+    diag = refused(db, row_id, "trr_b")
+    assert (diag.sqlstate, diag.column_name) == ("ST002", "parked_reason")
+    assert f"retry_now(p_id => {row_id}" in str(diag.message_hint)
+
+    pass_time(db, row_id, "2 hours")
+    call(db, "retry_now", p_id=row_id, p_reason="it is quiet")
+    (looked,) = claim(db)
+    record_one(db, seen(looked, ours(db, looked, "trr_a"), ours(db, looked, "trr_b"), amount=2000))
+
+    assert mark(db, row_id, "trr_b")["stripe_reversal_id"] == "trr_b"
+
+
+def test_of_a_row_that_is_parked_only_what_it_is_parked_for_is_taken(db: Database) -> None:
+    row_id = moved_twice(db, "2 hours")
+    diag = refused(db, row_id, "trr_c")
+    assert (diag.sqlstate, diag.column_name) == ("22023", "p_stripe_reversal_id")
+    assert "trr_a, trr_b" in str(diag.message_hint)
+
+
+def test_what_stripe_accepted_for_a_row_is_what_stands_for_it(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_a", status="pending"))
+    assert refused(db, leased["id"], "trr_a").column_name == "stripe_reversal_id"
+    pass_time(db, leased["id"], "2 hours")
+    looked = claim_again(db, leased["id"])
+    record_one(db, seen(looked, ours(db, looked, "trr_b")))
+    assert transfer(db, leased["id"])["parked_reason"].startswith("mismatch: Stripe has trr_b")
+
+    assert refused(db, leased["id"], "trr_b").sqlstate == "ST003"
+    assert mark(db, leased["id"], "trr_a")["stripe_reversal_id"] == "trr_a"
+
+
+def test_a_reversal_made_elsewhere_is_named_in_words(db: Database) -> None:
+    row_id = refunded_transfer(db)["id"]
+
+    done = mark(db, row_id)
+
+    # The id is ours only; a look-up would have left the same.
+    assert (done["status"], done["stripe_reversal_id"], done["failure_code"]) == ("reversed", None, "already_reversed")
+    assert done["failure_message"] == "Reversed elsewhere: trr_x (1000). Marked by postgres: ticket 42"
+    assert status_log(db, row_id)[-1]["reason"] == done["failure_message"]
+    at_commit(db)
+    # Stripe tells of it afterwards, and nothing more is taken for it.
+    listed = {"object": "list", "data": [foreign({"currency": "usd", "stripe_transfer_id": "tr_1"}, "trr_x", 1000)]}
+    told = {"id": "tr_1", "object": "transfer", "amount": 1000, "amount_reversed": 1000, "reversals": listed}
+    assert ingest(db, event("transfer.reversed", told))["result"] == "ignored"
+    assert story(db) == [(1000, "reversed", None)]
+
+
+def test_one_reversal_is_evidence_for_one_row(db: Database) -> None:
+    record_one(db, success(claimed_call(db, 1), "trr_1"))
+    record_transfer(db, 2, p_order_id="order-2", p_transfer_key="key-2")
+    one, two = (
+        request_parts(db, {"key-2": amount}, request, p_order_id="order-2")[0]["id"]
+        for amount, request in ((300, "re_3"), (500, "re_4"))
+    )
+    assert (refused(db, one, "trr_1").sqlstate, refused(db, one, "trr_1").constraint_name) == (
+        "ST003",
+        "uq_seller_transfers_stripe_reversal_id",
+    )
+    mark(db, one, "trr_x")
+    assert "retry_now(" in str(refused(db, two, "trr_x").message_hint)
+    # Not what only begins like it.
+    assert mark(db, two, "trr_xx")["status"] == "reversed"
+
+
+def test_a_reversal_of_ours_that_came_to_nothing_is_none(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_a", status="failed"))
+    assert transfer(db, leased["id"])["failure_code"] == "insufficient_balance"
+    diag = refused(db, leased["id"], "trr_a")
+    assert (diag.sqlstate, diag.column_name) == ("22023", "p_stripe_reversal_id")
+
+
+DOUBTS = {
+    "lease_token": (
+        "lease_token = gen_random_uuid(), leased_at = now() - interval '1 h',"
+        " lease_expires_at = now() - interval '1 s', leased_by = 'worker-1', lease_action = 'reverse'"
+    ),
+    "call_unknown": "call_unknown = true",
+    "parked_reason": "parked_reason = 'conflict: look'",
+    "stripe_reversal_id": "stripe_reversal_id = 'trr_9'",
+    "call_absent_at": "call_params = jsonb_build_object('amount', amount)",
+}
+
+
+@pytest.mark.parametrize("column", DOUBTS)
+def test_while_a_request_of_ours_may_be_executed_nothing_is_marked(db: Database, column: str) -> None:
+    row_id = refunded_transfer(db)["id"]
+    run(db, f"update marketplace.seller_transfers set {DOUBTS[column]} where id = {row_id}")
+    diag = refused(db, row_id)
+    assert (diag.sqlstate, diag.column_name) == ("ST002", column)
+    assert f"retry_now(p_id => {row_id}" in str(diag.message_hint)
+
+
+def test_a_parked_row_that_a_worker_still_holds_is_not_marked(db: Database) -> None:
+    row_id = moved_twice(db, "2 hours")
+    call(db, "retry_now", p_id=row_id, p_reason="again")
+    (looked,) = claim(db)
+    assert refused(db, row_id, "trr_a").column_name == "lease_token"
+    lapse_lease(db, looked["id"])
+    assert refused(db, row_id, "trr_a").column_name == "lease_token"
+
+
+@pytest.mark.parametrize(
+    ("status", "names"),
+    [
+        ("pending", "give_up("),
+        ("completed", "request_reversal()"),
+        ("reversed", "withdraw_reversal_request()"),
+        ("permanently_failed", "reopen("),
+    ],
+)
+def test_what_is_not_on_its_way_back_is_refused_with_the_right_call(db: Database, status: str, names: str) -> None:
+    if status == "pending":
+        row_id = create_transfer(db)["id"]
+    elif status == "completed":
+        row_id = record_transfer(db)["id"]
+    elif status == "reversed":
+        row_id = record_one(db, success(claimed_call(db)))["id"]
+    else:
+        row_id = record_one(db, refusal(claimed_call(db), 404, "resource_missing"))["id"]
+    diag = refused(db, row_id)
+    assert (diag.sqlstate, diag.column_name) == ("ST002", "status")
+    assert names in str(diag.message_hint)
+
+
+def test_what_was_taken_back_elsewhere_for_a_refund_that_failed_is_given_back(db: Database) -> None:
+    row_id = refunded_transfer(db)["id"]
+    mark(db, row_id)
+    withdraw(db)
+    at_commit(db)
+    assert story(db) == [(1000, "reversed", None), (1000, "pending", "compensates 1")]
+
+
+def test_a_part_is_marked_like_a_whole(db: Database) -> None:
+    record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 400})
+    mark(db, part["id"])
+    at_commit(db)
+    assert story(db) == [(600, "completed", None), (400, "reversed", None)]
+    left = rows(db, "select amount from marketplace.seller_transfers where status = 'completed'")
+    assert [each["amount"] for each in left] == [600]
