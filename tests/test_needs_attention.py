@@ -3,12 +3,14 @@
 import pytest
 from psycopg.types.json import Jsonb
 
-from tests.support.databases import Database
+from tests.support.databases import Database, rows
 from tests.support.events import event, ingest
 from tests.support.stripe_lists import begin, compared, listed_transfer
+from tests.support.look_ups import ours, pass_time, seen
 from tests.support.transfers import (
     call,
     claim,
+    claim_again,
     claimed_call,
     claimed_send,
     create_transfer,
@@ -148,4 +150,35 @@ def test_a_pause_says_how_it_ends(db: Database) -> None:
     ((problem, _, _, step),) = lines(db)
     assert problem == "paused"
     db.execute(step.replace("…", "it is over").encode())
+    assert lines(db) == []
+
+
+def test_what_only_a_person_can_choose_is_marked_once_it_is_certain(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, timeout(leased))
+    looked = claim_again(db, leased["id"])
+    two = (ours(db, looked, "trr_a"), ours(db, looked, "trr_b"))
+    record_one(db, seen(looked, *two, amount=2000))
+    ((_, _, _, step),) = lines(db)
+    assert "marketplace.retry_now(" in step
+    pass_time(db, leased["id"], "2 hours")
+    db.execute(step.replace("…", "it is quiet").encode())
+    (looked,) = claim(db)
+    record_one(db, seen(looked, *two, amount=2000))
+
+    ((_, _, _, step),) = lines(db)
+
+    db.execute(step.replace("trr_…", "trr_b").replace("…", "the other one was given back").encode())
+    assert lines(db) == []
+
+
+def test_for_eyes_it_is_said_in_a_few_lines_that_can_be_run(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, refusal(leased, 404, "resource_missing", "No such transfer: " + "x" * 300))
+    (shown,) = rows(db, "select * from marketplace.needs_attention")
+    said = shown["why_and_next_step"].split("\n")
+    assert (shown["problem"], shown["transfer_id"]) == ("not taken back", leased["id"])
+    assert said[0] == "order order-1, 10.00 USD (1000): resource_missing: No such"
+    assert max(map(len, said)) == 60
+    db.execute(said[-1].replace("…", "the id was right").encode())
     assert lines(db) == []

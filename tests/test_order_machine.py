@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from psycopg.rows import DictRow
 
 from tests.model.orders.stripe import LookFate, PostFate
 from tests.model.orders.wanted import QUANTA, Order
@@ -297,6 +298,22 @@ class Orders(RuleBasedStateMachine):
     def reopen(self, which: int) -> None:
         ended = self.world.ended()
         self.world.reopen(ended[which % len(ended)])
+
+    @precondition(lambda self: self.world.open())
+    @rule(which=WHICH)
+    def give_up(self, which: int) -> None:
+        tried = self.world.open()
+        self.world.give_up(tried[which % len(tried)])
+
+    @precondition(lambda self: self._to_be_marked and self.strangers < STRANGERS)
+    @rule(which=WHICH)
+    def mark_reversed(self, which: int) -> None:
+        self.strangers += 1
+        self.world.mark_reversed(self._to_be_marked[which % len(self._to_be_marked)])
+
+    @property
+    def _to_be_marked(self) -> list[DictRow]:
+        return [row for row in self.world.open() if row["status"] == "reversal_pending" and row["stripe_transfer_id"]]
 
     # What must be so
 

@@ -19,7 +19,7 @@ begin
   return marketplace._action(
     case when p_row.completed_at is null then 'transfers' else 'reversals' end,
     -- A lease that ran out may have moved the money.
-    coalesce(marketplace._moves_money(p_row.lease_action), false)
+    (p_row.lease_token is not null and marketplace._moves_money(p_row.lease_action))
     or marketplace._must_look(p_row, v_control, greatest(clock_timestamp(), p_row.next_retry_at)));
 end
 $$;
@@ -41,9 +41,9 @@ begin
   select * into strict v_control from marketplace.stripe_control;
   return case
     when p_row.lease_expires_at > v_now then 'Under way: ' || p_row.leased_by
-    when v_control.paused_by = 'person' then 'Calls are paused: ' || v_control.pause_reason
+    when v_control.paused_by = 'person' then 'Calls are paused by a person.'
     when p_row.next_retry_at > v_now then concat_ws(': ', marketplace._reason_open(p_row), p_row.failure_message)
-    when v_control.paused_by is not null then 'Calls are paused but for a trial: ' || v_control.pause_reason
+    when v_control.paused_by is not null then 'Calls are paused by verdict, but for a trial.'
     when v_now < v_control.look_up_first_since + marketplace._silence() then
       'No calls at first after look_up_first.'
     when p_row.completed_at is not null and marketplace._has_leased_sibling(p_row.id, p_row.root_id, v_now) then

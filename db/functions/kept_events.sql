@@ -13,7 +13,7 @@ from marketplace.stripe_events as e
 where e.state = 'kept';
 
 comment on view marketplace.kept_events is
-  'Events of Stripe''s that could not be acted on yet: each is tried again when its order or its charge changes, and by retry_events().';
+  'Events of Stripe''s that could not be acted on yet: each is tried again when its order or its charge changes, and by retry_events(). In psql, with \x.';
 comment on column marketplace.kept_events.event_id is 'Stripe''s event (evt_…).';
 comment on column marketplace.kept_events.type is 'Stripe''s type.';
 comment on column marketplace.kept_events.order_id is 'The order it is about; null if none is known.';

@@ -19,7 +19,13 @@ with problems as (
   select
     'parked' as problem, true as is_urgent, coalesce(t.streak_since, t.updated_at) as needed_since,
     t.id as transfer_id, t.order_id, t.parked_reason as why,
-    format('select id, status from marketplace.retry_now(p_id => %s, p_reason => ''…'');', t.id) as next_step,
+    -- Once it is certain what there is, a look-up brings nothing new.
+    case when t.status = 'reversal_pending' and marketplace._is_seen(t)
+      then format(
+        'select id, status from marketplace.mark_reversed(p_id => %s, p_stripe_reversal_id => ''trr_…'', '
+        'p_reason => ''…'');', t.id)
+      else format('select id, status from marketplace.retry_now(p_id => %s, p_reason => ''…'');', t.id)
+    end as next_step,
     format('parked:%s', t.id) as problem_id
   from marketplace.seller_transfers as t
   where t.parked_reason is not null
@@ -124,8 +130,10 @@ with problems as (
 )
 
 select
-  p.problem, p.is_urgent, p.needed_since, p.transfer_id, p.order_id, left(p.why, 1000) as why, p.next_step, p.problem_id
+  p.problem, p.is_urgent, p.needed_since, p.transfer_id, p.order_id, left(p.why, 1000) as why, p.next_step,
+  p.problem_id, t.amount, t.currency
 from problems as p
+left join marketplace.seller_transfers as t on t.id = p.transfer_id
 where not exists (
   select from marketplace.dismissals as d
   where d.problem_id = p.problem_id
@@ -140,40 +148,5 @@ comment on column marketplace.needs_attention_full.order_id is 'Its order; null 
 comment on column marketplace.needs_attention_full.why is 'Why, in words.';
 comment on column marketplace.needs_attention_full.next_step is 'What to type next.';
 comment on column marketplace.needs_attention_full.problem_id is 'What dismiss() takes. What is parked, paused, to reconcile or about lost commits is not over by being dismissed.';
-
-create or replace view marketplace.needs_attention as
-select
-  f.problem,
-  date_trunc('second', f.needed_since) as needed_since,
-  f.transfer_id,
-  concat_ws(
-    chr(10),
-    marketplace._wrapped(
-      concat(case when f.is_urgent then 'URGENT ' end, 'order ' || f.order_id || ': ', f.why), 60, 420),
-    -- Short enough for one line, which can be copied; what an event waits for may take several.
-    marketplace._wrapped(case f.problem when 'event kept' then f.next_step else replace(
-      regexp_replace(f.next_step, 'p_[a-z_]+ => ', '', 'g'), 'select id, status', 'select status') end, 60, 600)
-  ) as why_and_next_step
-from marketplace.needs_attention_full as f
-order by f.is_urgent desc, f.needed_since asc, f.transfer_id asc;
-
-comment on view marketplace.needs_attention is 'What waits for a person, urgent and older problems first: one line per problem, 118 columns wide. An empty view is good news. needs_attention_full has it in columns.';
-comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept, differs from Stripe, paused, to reconcile or commits lost.';
-comment on column marketplace.needs_attention.needed_since is 'Since when.';
-comment on column marketplace.needs_attention.transfer_id is 'The row; null where it is about none.';
-comment on column marketplace.needs_attention.why_and_next_step is 'Which order, why, and at its end what to type next: the statement is whole, its arguments are in order.';
-
-create or replace function marketplace.read_needs_attention()
-returns table (
-  problem text, is_urgent boolean, needed_since timestamptz, transfer_id bigint, order_id text, why text, next_step text
-)
-language sql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-  select f.problem, f.is_urgent, f.needed_since, f.transfer_id, f.order_id, f.why, f.next_step
-  from marketplace.needs_attention_full as f order by f.is_urgent desc, f.needed_since, f.transfer_id
-$$;
-
-comment on function marketplace.read_needs_attention() is 'The view needs_attention_full, urgent ones and older ones first, for programs: they call functions only.';
+comment on column marketplace.needs_attention_full.amount is 'The row''s amount, in minor units.';
+comment on column marketplace.needs_attention_full.currency is 'Its currency.';

@@ -71,17 +71,17 @@ select
       then 'Stripe refuses the key for this transfer only: parked_reason says why; mend that at Stripe.'
       else 'Stripe refuses the key or the account: nothing is spent, tried again when calls go on.' end
     when 'conflict' then
-      'Stripe knows the key with other parameters: look for transfer_attempts.idempotency_key in Stripe''s logs.'
+      'Stripe knows the key with other parameters: look for its idempotency_key in Stripe''s logs.'
     when 'mismatch' then 'Stripe has something else than was asked for: compare what parked_reason says with the row.'
     when 'moved_twice' then
-      'Two reversals were made for one: give one back by a transfer. Of ended rows: transfer_attempts, this verdict.'
+      'Two reversals were made for one: give one back by a transfer. Ended rows: see needs_attention.'
     when 'late_success' then
-      'Made after the row was given up, and another row has taken over. Which: transfer_attempts, this verdict.'
+      'Made after the row was given up, and another row has taken over. Which: see needs_attention.'
     else 'Waits for a person: see parked_reason.'
   end as meaning
 from reasons as r;
 
-comment on view marketplace.open_reversals is 'Why reversals are not done yet: one row per reason, with its words. Also what came to light in the last 30 days about rows that had ended.';
+comment on view marketplace.open_reversals is 'Why reversals are not done yet: one row per reason, with its words. Also what came to light in the last 30 days about rows that had ended. In psql, with \x.';
 comment on column marketplace.open_reversals.reason is 'One word: a verdict, new, or of a parked_reason.';
 comment on column marketplace.open_reversals.needs_a_person is 'True: no machine touches these rows.';
 comment on column marketplace.open_reversals.transfers is 'How many rows.';

@@ -48,18 +48,18 @@ select
       then 'Stripe refuses the key for this transfer only: parked_reason says why; mend that at Stripe.'
       else 'Stripe refuses the key or the account: nothing is spent, tried again when calls go on.' end
     when 'conflict' then
-      'Stripe knows the key with other parameters: look for transfer_attempts.idempotency_key in Stripe''s logs.'
+      'Stripe knows the key with other parameters: look for its idempotency_key in Stripe''s logs.'
     when 'mismatch' then
-      'Stripe has something else than was asked for, or somebody else''s alike: compare parked_reason with the row.'
+      'Stripe has something else than was asked for, or somebody else''s alike: compare parked_reason.'
     when 'moved_twice' then
-      'Two transfers were made for one: take one back. Of paid rows: transfer_attempts, this verdict.'
+      'Two transfers were made for one: take one back. Paid rows: see needs_attention.'
     when 'late_success' then
-      'Sent after the row was given up, and another row has taken over. Which: transfer_attempts, this verdict.'
+      'Sent after the row was given up, and another row has taken over. Which: see needs_attention.'
     else 'Waits for a person: see parked_reason.'
   end as meaning
 from reasons as r;
 
-comment on view marketplace.open_transfers is 'Why transfers are not sent yet: one row per reason, with its words. Also what came to light in the last 30 days about rows that were paid or had ended.';
+comment on view marketplace.open_transfers is 'Why transfers are not sent yet: one row per reason, with its words. Also what came to light in the last 30 days about rows that were paid or had ended. In psql, with \x.';
 comment on column marketplace.open_transfers.reason is 'One word: a verdict, new, or of a parked_reason.';
 comment on column marketplace.open_transfers.needs_a_person is 'True: no machine touches these rows.';
 comment on column marketplace.open_transfers.transfers is 'How many rows.';

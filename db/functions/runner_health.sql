@@ -13,7 +13,7 @@ select
 from marketplace.runners as r
 where r.last_seen_at > clock_timestamp() - interval '10 minutes' or r.ended_at > clock_timestamp() - interval '1 day';
 
-comment on view marketplace.runner_health is 'The runners seen in the last ten minutes, and those whose registration ended within a day.';
+comment on view marketplace.runner_health is 'The runners seen in the last ten minutes, and those whose registration ended within a day. In psql, with \x.';
 comment on column marketplace.runner_health.worker is 'Its name.';
 comment on column marketplace.runner_health.version is 'Release of the program.';
 comment on column marketplace.runner_health.stripe_account is 'The account of its key; null if the key may not tell.';

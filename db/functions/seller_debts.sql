@@ -67,7 +67,7 @@ select
   s.refunded,
   s.not_given_back,
   marketplace._wrapped(concat_ws('; ',
-    format('Paid %s, to be given back %s, owes %s',
+    format('Paid %s, refunded %s, owes %s',
       marketplace.format_amount(s.paid, s.currency), marketplace.format_amount(s.refunded, s.currency),
       marketplace.format_amount(s.not_given_back, s.currency)),
     case when s.on_its_way > 0 then format(

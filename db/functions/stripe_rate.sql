@@ -64,7 +64,7 @@ left join lateral (
   limit 1
 ) as l on true;
 
-comment on view marketplace.rate_budget is 'One row: how many Stripe calls all runners together may make.';
+comment on view marketplace.rate_budget is 'One row: how many Stripe calls all runners together may make. In psql, with \x.';
 comment on column marketplace.rate_budget.rate is 'Calls a second, as set; null: any number.';
 comment on column marketplace.rate_budget.burst is 'Calls at once.';
 comment on column marketplace.rate_budget.rate_now is 'Calls a second now: less than rate after Stripe said that it was too much.';

@@ -9,7 +9,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return concat_ws(' ',
+  return concat(concat_ws(' ',
     p_attempt.action,
     case p_attempt.kind
       when 'lost_lease' then 'was never reported'
@@ -20,28 +20,37 @@ begin
     case when p_attempt.disposition <> 'applied' then format('(%s: changes nothing)', p_attempt.disposition) end,
     'HTTP ' || p_attempt.http_status, p_attempt.error_code, p_attempt.stripe_object_id, p_attempt.stripe_request_id,
     case when p_attempt.replayed then 'replayed' end,
-    'by ' || p_attempt.worker, '– ' || p_attempt.error_message);
+    'by ' || p_attempt.worker), ': ' || p_attempt.error_message);
 end
 $$;
 
 comment on function marketplace._call_in_words(marketplace.transfer_attempts) is 'A call to Stripe and what came of it, in a line.';
 
 create or replace view marketplace.transfer_timeline as
-with happened as (
-  select t.order_id, r.transfer_key, t.id as transfer_id, l.logged_at as happened_at, 1 as rank, l.id as number,
-    concat_ws(' ',
+with named as not materialized (
+  -- In two halves, for each has an index of its own.
+  select t.id, t.order_id, t.transfer_key
+  from marketplace.seller_transfers as t
+  where t.root_id is null
+  union all
+  select t.id, t.order_id, r.transfer_key
+  from marketplace.seller_transfers as r
+  inner join marketplace.seller_transfers as t on t.root_id = r.id
+),
+
+happened as (
+  select t.order_id, t.transfer_key, t.id as transfer_id, l.logged_at as happened_at, 1 as rank, l.id as number,
+    concat(
       case
         when l.from_status is null then 'born ' || l.to_status
         when l.from_status = l.to_status then 'note'
         else l.from_status || ' → ' || l.to_status
-      end, 'by ' || l.logged_by, '– ' || l.reason) as what
-  from marketplace.seller_transfers as t
-  inner join marketplace.seller_transfers as r on r.id = coalesce(t.root_id, t.id)
+      end, ' by ' || l.logged_by, ': ' || l.reason) as what
+  from named as t
   inner join marketplace.transfer_status_log as l on l.transfer_id = t.id
   union all
-  select t.order_id, r.transfer_key, t.id, a.finished_at, 2, a.id as number, marketplace._call_in_words(a)
-  from marketplace.seller_transfers as t
-  inner join marketplace.seller_transfers as r on r.id = coalesce(t.root_id, t.id)
+  select t.order_id, t.transfer_key, t.id, a.finished_at, 2, a.id as number, marketplace._call_in_words(a)
+  from named as t
   inner join marketplace.transfer_attempts as a on a.transfer_id = t.id
   union all
   select t.order_id, t.transfer_key, t.id, w.happened_at, 0, 0, w.what
@@ -53,12 +62,12 @@ with happened as (
     (r.requested_at, format('%s %s asks for %s (%s), of which %s could be taken; by %s (%s)',
       r.reason, r.reversal_request_id, marketplace.format_amount(l.asked, t.currency), l.asked,
       marketplace.format_amount(l.met, t.currency), r.requested_by, r.asked_by)),
-    (r.withdrawn_at, format('%s is withdrawn by %s – %s', r.reversal_request_id, r.withdrawn_by, r.withdrawn_reason))
+    (r.withdrawn_at, format('%s is withdrawn by %s: %s', r.reversal_request_id, r.withdrawn_by, r.withdrawn_reason))
   ) as w (happened_at, what)
   where w.happened_at is not null
   union all
   select e.order_id, null, null, e.received_at, 0, 0,
-    concat_ws(' ', 'event', e.event_id, e.type, e.state, '– ' || e.detail)
+    concat(concat_ws(' ', 'event', e.event_id, e.type, e.state), ': ' || e.detail)
   from marketplace.stripe_events as e
   where e.order_id is not null
 )

@@ -74,6 +74,10 @@ class Books:
         names = ("database_id", "stripe_transfer_id", "reversal_request_id", "call_part")
         return ":".join(["reversal", *(str(row[name]) for name in names)])
 
+    def identity_of(self, row: DictRow) -> str:
+        """What Stripe knows the row's present obligation by."""
+        return self._send_identity(row) if row["completed_at"] is None else self._reversal_identity(row)
+
     # What must be so after every step
 
     def check(self, unrecorded: set[str]) -> None:
@@ -85,11 +89,11 @@ class Books:
                 self._check_transfer(transfer)
         for row in self.rows.values():
             self._check_evidence(row)
-        identities = Counter(each.identity for each in self._live() if each.identity)
+        identities = Counter(each.identity for each in self.live() if each.identity)
         assert not [each for each, times in identities.items() if times > 1], f"money moved twice: {identities}"
         self._check_sums(unrecorded)
 
-    def _live(self) -> Iterator[Transfer | Reversal]:
+    def live(self) -> Iterator[Transfer | Reversal]:
         for transfer in self.stripe.transfers.values():
             yield transfer
             yield from transfer.live

@@ -199,6 +199,34 @@ class World:
         assert refused in (None, "ST002", "ST003"), refused
         return refused is None
 
+    def give_up(self, row: DictRow) -> None:
+        """A person has nothing more tried for a row, where that may be said: nothing was made, nor can be any more."""
+        refused = self._try("give_up", p_id=row["id"], p_reason="a person says so")
+        assert refused in (None, "ST002"), refused
+        if refused is None:
+            self._check_not_made(row)
+
+    def mark_reversed(self, row: DictRow) -> None:
+        """A person takes a row's money back by hand, and says so."""
+        transfer = self.stripe.transfers[row["stripe_transfer_id"]]
+        if row["amount"] <= transfer.left:
+            self.stripe.take(transfer, row["amount"])
+            said = {"p_id": row["id"], "p_stripe_reversal_id": transfer.reversals[-1].id, "p_reason": "by hand"}
+            refused = self._try("mark_reversed", **said)
+            assert refused in (None, "ST002"), refused
+            if refused is None:
+                self._check_not_made(row)
+
+    def _check_not_made(self, row: DictRow) -> None:
+        self.stripe.forget(self.now())
+        made = {each.identity for each in self.books.live()}
+        coming = {request.metadata["seller_transfers_identity"] for request, _ in self.stripe.under_way}
+        assert self.books.identity_of(row) not in made | coming, f"made, or on its way there: {row}"
+
+    def open(self) -> list[DictRow]:
+        """What something is tried for, or waits for a person."""
+        return [row for row in self.books.rows.values() if row["status"] in OPEN]
+
     def _try(self, function: str, **said: Any) -> str | None:
         """The SQLSTATE, if the function refuses."""
         try:
