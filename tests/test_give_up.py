@@ -171,7 +171,7 @@ def test_what_may_have_been_sent_by_a_lost_history_is_looked_for_until_it_is_qui
     run(db, "update marketplace.stripe_control set look_up_first_since = look_up_first_since - interval '50 minutes'")
     with db.transaction(force_rollback=True):
         record_one(db, nothing_found(claim_again(db, row_id)))
-        assert "Until " in str(refused(db, row_id).message_hint)
+        assert "is too early" in str(refused(db, row_id).message_hint)
         run(db, "update marketplace.stripe_control set look_up_first_since = now() - interval '70 minutes'")
         pass_time(db, row_id, "20 minutes")
         assert refused(db, row_id).column_name == "call_absent_at", "the look was too early"
@@ -187,10 +187,10 @@ def test_an_unknown_outcome_is_given_up_after_the_look_that_the_hint_names(db: D
     record_one(db, timeout(leased))
     hint = str(refused(db, row_id).message_hint)
     assert f"retry_now(p_id => {row_id}, p_reason => '…'), then wait for the look-up" in hint
-    assert "does not count" in hint
+    assert "is too early" in hint
 
     pass_time(db, row_id, "1 hour 1 second")
-    assert "does not count" not in str(refused(db, row_id).message_hint)
+    assert "is too early" not in str(refused(db, row_id).message_hint)
     call(db, "retry_now", p_id=row_id, p_reason="to give it up")
     (looked,) = claim_sends(db) if is_send else claim(db)
     assert "Wait for the outcome of worker-1" in str(refused(db, row_id).message_hint)

@@ -100,6 +100,10 @@ THINGS = {
         select k.conname as name, obj_description(k.oid, 'pg_constraint') as comment
         from pg_constraint as k
         where k.connamespace = 'marketplace'::regnamespace and k.contype <> 'n' and k.conparentid = 0""",
+    "trigger": """
+        select format('%s on %s', g.tgname, c.relname) as name, obj_description(g.oid, 'pg_trigger') as comment
+        from pg_trigger as g inner join pg_class as c on c.oid = g.tgrelid
+        where c.relnamespace = 'marketplace'::regnamespace and not g.tgisinternal""",
     "index": """
         select c.relname as name, obj_description(c.oid, 'pg_class') as comment
         from pg_class as c

@@ -66,7 +66,8 @@ def test_a_part_on_its_way_a_part_back_and_a_part_given_up(db: Database) -> None
     call(db, "give_up", p_id=dead["id"], p_reason="not worth it")
     assert debts(db) == [("seller-1", "usd", 1000, 550, 250)]
     assert why(db) == (
-        "Paid 10.00 USD, refunded 5.50 USD, owes 2.50 USD; 2.00 USD on the way back (new); 0.50 USD given up (given_up)"
+        "Paid 10.00 USD, refunded 5.50 USD, owes 2.50 USD;"
+        " 2.00 USD on the way back (new); 0.50 USD given up (by a person)"
     )
 
 

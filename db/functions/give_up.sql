@@ -81,11 +81,11 @@ begin
 
   v_hint := format('retry_now(p_id => %s, p_reason => ''…''), then wait for the look-up.', p_row.id);
   if p_row.lease_expires_at > clock_timestamp() then
-    v_hint := format('Wait for the outcome of %s, until %s at most; if that is not known then: %s',
+    v_hint := format('Wait for the outcome of %s, until %s at most. If it is not known then: %s',
       p_row.leased_by, date_trunc('second', p_row.lease_expires_at), v_hint);
   elsif v_quiet_from > clock_timestamp() then
-    v_hint := format('%s Until %s a request may be under way, and one that is claimed before then does not count.',
-      v_hint, date_trunc('second', v_quiet_from));
+    -- A request may be under way until then.
+    v_hint := format('%s; one before %s is too early.', rtrim(v_hint, '.'), date_trunc('second', v_quiet_from));
   end if;
   raise exception 'transfer %: what became of it at Stripe is not certain', p_row.id
     using errcode = 'ST002', hint = v_hint, schema = 'marketplace', table = 'seller_transfers',

@@ -20,7 +20,7 @@ from marketplace.needs_attention_full as f
 order by f.is_urgent desc, f.needed_since asc, f.transfer_id asc;
 
 comment on view marketplace.needs_attention is 'What waits for a person, urgent and older problems first: one line per problem, 118 columns wide. An empty view is good news. needs_attention_full has it in columns.';
-comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept or paused.';
+comment on column marketplace.needs_attention.problem is 'parked, not paid, not taken back, no Stripe id, moved_twice, late_success, unmet, event kept, differs from Stripe, paused, to reconcile or commits lost.';
 comment on column marketplace.needs_attention.needed_since is 'Since when.';
 comment on column marketplace.needs_attention.transfer_id is 'The row; null where it is about none.';
 comment on column marketplace.needs_attention.why_and_next_step is 'Which order, why, how much money it is about, and at its end what to type next, which is whole: its arguments are in order.';

@@ -16,7 +16,8 @@ with transfers as (
       as on_its_way,
     coalesce(sum(t.amount) filter (where t.status = 'permanently_failed'), 0) as given_up,
     string_agg(distinct marketplace._reason_open(t), ', ') filter (where t.status = 'reversal_pending') as open_because,
-    string_agg(distinct t.failure_code, ', ') filter (where t.status = 'permanently_failed') as given_up_because
+    string_agg(distinct case t.failure_code when 'given_up' then 'by a person' else t.failure_code end, ', ')
+      filter (where t.status = 'permanently_failed') as given_up_because
   from marketplace.seller_transfers as t
   left join marketplace.reversal_requests as r on r.reversal_request_id = t.reversal_request_id
   where
@@ -85,4 +86,4 @@ comment on column marketplace.seller_debts.currency is 'The transfers'' currency
 comment on column marketplace.seller_debts.paid is 'Paid, what was paid again after a refund failed included.';
 comment on column marketplace.seller_debts.refunded is 'Of that, what was to be taken back: what is back, and what is not.';
 comment on column marketplace.seller_debts.not_given_back is 'What the seller owes: on the way back, given up, or asked for and not to be had.';
-comment on column marketplace.seller_debts.why is 'The same in words, with the reasons: of open rows as in open_reversals, of those that were given up their failure_code.';
+comment on column marketplace.seller_debts.why is 'The same in words, with the reasons: of open rows as in open_reversals, of those that were given up their failure_code, or that a person did.';

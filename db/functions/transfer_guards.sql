@@ -15,7 +15,9 @@ begin
   if OLD.status in ('reversed', 'permanently_failed') then
     raise exception 'transfer % is % and stays as it is', OLD.id, OLD.status
       using errcode = 'ST002',
-            hint = 'A row that reached its end is evidence. What comes after it is a row of its own.',
+            hint = case OLD.status
+              when 'reversed' then 'It is evidence. add_note() adds to its log; if its request fails, withdraw_reversal_request() pays it again.'
+              else 'It is evidence. add_note() adds to its log; reopen() lets a successor go on with it.' end,
             schema = tg_table_schema, table = tg_table_name;
   end if;
 
@@ -70,7 +72,13 @@ begin
   if v_column is not null then
     raise exception 'column % of transfer % may not change like that', v_column, OLD.id
       using errcode = 'ST002',
-            hint = 'Who is paid how much, and the evidence for it, stays as recorded; record what is new as a row of its own.',
+            hint = case
+              when v_column = 'stripe_transfer_id' then 'It stays as recorded; reopen() gives one to a row that has none.'
+              when v_column = 'stripe_reversal_id' then 'It stays as recorded; mark_reversed() says by which reversal a row came back.'
+              when v_column = 'amount' then 'Money leaves a row by request_reversal() only; what is new is a row of its own: create_transfer().'
+              when v_column = 'reversal_request_id' or v_column like 'call%' then
+                'What was asked of Stripe stays as it was: withdraw_reversal_request() takes a request back, reopen() begins anew.'
+              else 'Who is paid how much stays as recorded; what is new is a row of its own: create_transfer().' end,
             schema = tg_table_schema, table = tg_table_name, column = v_column;
   end if;
 
@@ -104,7 +112,16 @@ begin
   end if;
   raise exception '% of %.% is refused', tg_op, tg_table_schema, tg_table_name
     using errcode = 'ST002',
-          hint = 'What money depends on is kept as it was written: nothing is deleted or truncated, and logs and identities are not changed.',
+          hint = 'It is kept as it was written. ' || case tg_table_name
+            when 'seller_transfers' then 'give_up() ends a row, add_note() says why it should not be there.'
+            when 'transfer_status_log' then 'add_note() adds to the log of a transfer.'
+            when 'transfer_attempts' then 'add_note() says on the transfer what is wrong with a report.'
+            when 'reversal_requests' then 'withdraw_reversal_request() takes a request back.'
+            when 'reversal_request_lines' then 'withdraw_reversal_request() takes a request back; request_reversal() asks for another one.'
+            when 'stripe_events' then 'dismiss() takes an event that is kept off needs_attention.'
+            when 'stripe_control' then 'pause_stripe_calls() stops all calls; another Stripe account needs a database of its own.'
+            when 'retry_policy' then 'UPDATE the row: each verdict has one.'
+            else 'What is so now is said by the functions: see the README.' end,
           schema = tg_table_schema, table = tg_table_name;
 end
 $$;

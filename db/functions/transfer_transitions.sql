@@ -53,7 +53,12 @@ begin
   if not marketplace.can_transition_transfer_status(OLD.status, NEW.status) then
     raise exception 'transfer % cannot go from % to %', OLD.id, OLD.status, coalesce(NEW.status, 'null')
       using errcode = 'ST001',
-            hint = 'can_transition_transfer_status() says what may follow what; the README has the diagram.',
+            hint = 'can_transition_transfer_status() says what may follow what. ' || case NEW.status
+              when 'completed' then 'record_completed_transfer() records a payment, reopen() goes on with a row that ended.'
+              when 'reversal_pending' then 'request_reversal() takes what is paid, reopen() goes on with a row that ended.'
+              when 'reversed' then 'mark_reversed() ends what is reversal_pending.'
+              when 'permanently_failed' then 'give_up() ends what is open.'
+              else 'reopen() goes on with a row that ended.' end,
             schema = tg_table_schema, table = tg_table_name, column = 'status';
   end if;
   return NEW;
