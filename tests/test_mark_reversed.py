@@ -222,3 +222,12 @@ def test_a_part_is_marked_like_a_whole(db: Database) -> None:
     assert story(db) == [(600, "completed", None), (400, "reversed", None)]
     left = rows(db, "select amount from marketplace.seller_transfers where status = 'completed'")
     assert [each["amount"] for each in left] == [600]
+
+
+def test_what_was_parked_for_a_refund_that_failed_is_given_back_once_it_is_marked(db: Database) -> None:
+    row_id = moved_twice(db, "2 hours")
+    withdraw(db)
+    assert story(db) == [(1000, "reversal_pending", None)]
+    mark(db, row_id, "trr_b")
+    at_commit(db)
+    assert story(db) == [(1000, "reversed", None), (1000, "pending", "compensates 1")]

@@ -113,3 +113,12 @@ def test_each_currency_of_a_seller_is_its_own_and_who_owes_most_comes_first(db: 
         ("seller-9", "jpy", 500, 500, 500),
         ("seller-8", "usd", 1000, 0, 0),
     ]
+
+
+def test_of_what_was_given_up_and_what_could_not_be_had_the_larger_is_owed(db: Database) -> None:
+    record_transfer(db)
+    (dead,) = request_parts(db, {"key-1": 400}, "re_1")
+    call(db, "give_up", p_id=dead["id"], p_reason="not now")
+    request_parts(db, {"key-1": 300}, "re_2")
+    run(db, "update marketplace.reversal_request_lines set met = 100, unmet = 200 where reversal_request_id = 're_2'")
+    assert debts(db) == [("seller-1", "usd", 1000, 700, 700)]

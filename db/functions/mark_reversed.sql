@@ -68,6 +68,7 @@ create or replace function marketplace._is_seen(p_row marketplace.seller_transfe
 returns boolean
 language plpgsql
 stable
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin

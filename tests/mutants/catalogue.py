@@ -14,6 +14,7 @@ from tests.mutants import (
     records,
     reporting,
     sending,
+    triage,
     withdrawals,
 )
 
@@ -30,6 +31,7 @@ ALL = (
     *sending.MUTANTS,
     *events.MUTANTS,
     *failovers.MUTANTS,
+    *triage.MUTANTS,
     *calling.MUTANTS,
     *comparing.MUTANTS,
 )
