@@ -316,7 +316,7 @@ async def _catch_up(settings: Settings, since: datetime) -> bool:
 
 async def _reconcile(settings: Settings, since: datetime | None, look_up: str | None, resume: str | None) -> bool:
     """Say what came of it; True if nothing differs."""
-    from runner.differences import show
+    from runner.differences import show, show_actions
     from runner.reconcile import act, reconcile
 
     # Comparing takes a while where there are many rows.
@@ -330,12 +330,13 @@ async def _reconcile(settings: Settings, since: datetime | None, look_up: str | 
             compared = await reconcile(
                 gateway, database, account, since, lambda words: click.echo(f"{_APPLICATION}: {words}", err=True)
             )
+        agree = show(compared)
         await act(database, compared, look_up, resume)
+        return show_actions(compared) and agree
     except StripeUnreachable as error:
         _fail(EXIT_CHECK_FOUND_SOMETHING, str(error))
     finally:
         await database.close()
-    return show(compared)
 
 
 def _stop_on_signals(stop: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ _SHOWN = 20
 
 
 def show(compared: Compared) -> bool:
-    """Print what came of it; True if nothing differs and what was asked for is done."""
+    """Print what differs; True if nothing does."""
     console = Console(highlight=False, soft_wrap=True)
     run = compared.run
     of = "" if run.created_since is None else f" of transfers made since {_iso(run.created_since)}"
@@ -33,13 +33,18 @@ def show(compared: Compared) -> bool:
         click.echo("All of them: select * from marketplace.reconcile_differences();")
     else:
         click.echo("Stripe and the database agree.")
+    return not compared.differences
+
+
+def show_actions(compared: Compared) -> bool:
+    """Print what was done about it; True if all that was asked for is."""
     for looked in compared.looked_up:
         click.echo(safe_text(f"{looked.stripe_transfer_id}: {looked.result}", 500))
     if compared.resumed:
         click.echo("Resumed: calls go on, each after a look as long as something that was lost may be asked for again.")
     if compared.not_resumed is not None:
         click.echo(f"Not resumed: {safe_text(compared.not_resumed, 500)}")
-    return not compared.differences and compared.not_resumed is None
+    return compared.not_resumed is None
 
 
 def _counts(differences: Sequence[Difference]) -> Table:
