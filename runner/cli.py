@@ -41,6 +41,7 @@ _APPLICATION = "seller-transfers"
 _LINE_LIMIT = 2_000
 _REASON_LIMIT = 500
 _COMPARE_SECONDS = 3_600.0
+_NO_RIGHT = "42501"
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+/?")
 _log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -382,7 +383,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _line(error: Exception) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+    if getattr(error, "sqlstate", None) == _NO_RIGHT:
         line += "; the login has to be a member of marketplace_runner, or to look, of marketplace_readonly"
     return safe_text(line, 500)
 

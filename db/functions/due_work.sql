@@ -44,8 +44,8 @@ begin
     when v_control.paused_by = 'person' then 'Calls are paused by a person.'
     when p_row.next_retry_at > v_now then concat_ws(': ', marketplace._reason_open(p_row), p_row.failure_message)
     when v_control.paused_by is not null then 'Calls are paused by verdict, but for a trial.'
-    when v_now < v_control.look_up_first_since + marketplace._silence() then
-      'No calls at first after look_up_first.'
+    when v_control.reconcile_needed_since is not null then 'No calls before it is compared with Stripe.'
+    when v_now < marketplace._silent_until(v_control) then 'No calls at first after look_up_first.'
     when p_row.completed_at is not null and marketplace._has_leased_sibling(p_row.id, p_row.root_id, v_now) then
       'Another part of the transfer is under way.'
     when p_row.lease_token is not null then format('Due: %s has not reported.', p_row.leased_by)

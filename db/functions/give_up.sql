@@ -12,6 +12,7 @@ declare
 begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   v_row := marketplace._lock_order_of(p_id);
   perform marketplace._require_open(v_row);
   perform marketplace._require_not_made(v_row);

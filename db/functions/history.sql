@@ -28,7 +28,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_attended text[] := array(
-    select distinct n.order_id from marketplace.needs_attention as n where n.order_id is not null);
+    select distinct n.order_id from marketplace.needs_attention_full as n where n.order_id is not null);
   v_orders text[] := '{}'::text[];
   v_after bigint := 0;
   v_last bigint;

@@ -17,6 +17,7 @@ begin
   perform marketplace._require_stripe_id('p_stripe_reversal_id', p_stripe_reversal_id, array['trr']);
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
+  perform marketplace._notice_change();
   v_row := marketplace._lock_order_of(p_id);
   perform marketplace._require_reversal_pending(v_row);
   -- Two who give one id to two rows wait for each other.

@@ -1,36 +1,7 @@
--- Who owns what, and who may do what: all of it is here. Whatever is not given here, nobody but the owner has.
+-- Who may do what: all of it is here. Whatever is not given here, nobody but the owner has.
 --
 -- The file is loaded last, so it finds all there is. Whoever may triage may read; no other group has what another has.
 -- Tables are the owner's: functions run with its rights (SECURITY DEFINER), and so do views.
-
-do $$
-declare
-  v_command text;
-begin
-  for v_command in
-    select 'alter schema marketplace owner to marketplace_owner'
-    from pg_catalog.pg_namespace as n
-    where n.nspname = 'marketplace' and n.nspowner <> 'marketplace_owner'::regrole
-    union all
-    select format(
-      'alter %s marketplace.%I owner to marketplace_owner',
-      case c.relkind when 'v' then 'view' when 'c' then 'type' else 'table' end, c.relname)
-    from pg_catalog.pg_class as c
-    where c.relnamespace = 'marketplace'::regnamespace and c.relkind in ('r', 'p', 'v', 'c')
-      and c.relowner <> 'marketplace_owner'::regrole
-    union all
-    select format('alter routine %s owner to marketplace_owner', p.oid::regprocedure)
-    from pg_catalog.pg_proc as p
-    where p.pronamespace = 'marketplace'::regnamespace and p.proowner <> 'marketplace_owner'::regrole
-    union all
-    select format('revoke all on type marketplace.%I from public', c.relname)
-    from pg_catalog.pg_class as c
-    where c.relnamespace = 'marketplace'::regnamespace and c.relkind = 'c'
-  loop
-    execute v_command;
-  end loop;
-end
-$$;
 
 revoke all on all functions in schema marketplace
 from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
@@ -74,8 +45,12 @@ begin
       ('look_up_differences', array['triage']),
       ('resume_after_reconcile', array['triage']),
       -- People who mend things.
+      ('add_note', array['triage']),
+      ('dismiss', array['triage']),
       ('forget_runners', array['triage']),
+      ('give_up', array['triage']),
       ('look_up_first', array['triage']),
+      ('mark_reversed', array['triage']),
       ('pause_stripe_calls', array['triage']),
       ('remove_error_rule', array['triage']),
       ('require_reconcile', array['triage']),
@@ -90,6 +65,7 @@ begin
       -- Who looks, and what every program asks at its start.
       ('can_transition_transfer_status', array['app', 'runner', 'readonly']),
       ('classify_stripe_outcome', array['readonly']),
+      ('format_amount', array['readonly']),
       ('function_sources', array['readonly']),
       ('read_clock', array['readonly']),
       ('read_kept_events', array['readonly']),
@@ -105,12 +81,17 @@ begin
       ('server_check', array['readonly']),
       ('verify_log', array['readonly']),
       -- What views call is called with the reader's rights.
+      ('_call_in_words', array['readonly']),
       ('_change_hint', array['readonly']),
       ('_change_in_words', array['readonly']),
+      ('_coming_action', array['readonly']),
       ('_is_in_flight', array['readonly']),
+      ('_is_seen', array['readonly']),
       ('_rate_at', array['readonly']),
       ('_reason_open', array['readonly']),
-      ('_tokens_now', array['readonly'])
+      ('_tokens_now', array['readonly']),
+      ('_waits_for', array['readonly']),
+      ('_wrapped', array['readonly'])
     ) as g (routine, roles)
     cross join lateral unnest(g.roles) as r (role)
     group by g.routine
@@ -129,9 +110,9 @@ $$;
 
 -- Records may be read as they are, for triage and finance; what Stripe told word for word may not: buyers are in it.
 grant select on
-  marketplace.charges, marketplace.currencies, marketplace.migration_files, marketplace.prunings,
-  marketplace.reconcile_findings, marketplace.reconcile_objects, marketplace.reconcile_runs, marketplace.retry_policy,
-  marketplace.reversal_request_lines, marketplace.reversal_requests, marketplace.runners,
+  marketplace.charges, marketplace.currencies, marketplace.dismissals, marketplace.migration_files,
+  marketplace.prunings, marketplace.reconcile_findings, marketplace.reconcile_objects, marketplace.reconcile_runs,
+  marketplace.retry_policy, marketplace.reversal_request_lines, marketplace.reversal_requests, marketplace.runners,
   marketplace.schema_functions, marketplace.schema_release, marketplace.seller_transfers, marketplace.stripe_control,
   marketplace.stripe_control_log, marketplace.stripe_disputes, marketplace.stripe_error_rules,
   marketplace.stripe_refunds, marketplace.transfer_attempts, marketplace.transfer_status_log

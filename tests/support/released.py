@@ -69,6 +69,8 @@ def something_of_everything(db: Database) -> None:
     ingest(db, event("refund.created", refund("re_102", charge="ch_unknown")))
     ingest(db, event("charge.dispute.created", dispute()))
     compared(db, listed_transfer(1))
+    problem = "select problem_id from marketplace.needs_attention_full where problem = 'differs from Stripe'"
+    call(db, "dismiss", p_problem_id=value(db, problem), p_reason="It was looked at.")
     call(db, "pause_stripe_calls", p_reason="A release is made.")
     call(db, "resume_stripe_calls", p_reason="It is made.")
 

@@ -1,5 +1,7 @@
 -- What each trigger is there for, said on the trigger itself.
--- depends: 0056.index-events-of-order
+-- depends: 0057.index-events-of-order
+
+set local search_path = pg_catalog, pg_temp;
 
 do $$
 declare
@@ -16,6 +18,7 @@ begin
       ('_800_conserve_amount', 'At commit: the family of a row whose amount changed adds up.'),
       ('_900_log_birth', 'A birth is written to transfer_status_log.'),
       ('_900_log_status', 'A change of status is written to transfer_status_log.'),
+      ('_900_match_pruning', 'What leaves is what a pruning in the same transaction has recorded.'),
       ('_100_refuse_change', 'What is recorded stays as it was written.'),
       ('_100_refuse_repinning', 'A database belongs to one Stripe account and mode, for good.'),
       ('_100_refuse_delete', 'Nothing is deleted.'),

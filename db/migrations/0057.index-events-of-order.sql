@@ -3,7 +3,7 @@
 -- Built without stopping writers. A build that was cut off leaves an invalid index behind, which IF NOT EXISTS would
 -- take for the real one: it is dropped first, under an instant's lock.
 -- transactional: false
--- depends: 0055.add-dismissals
+-- depends: 0056.add-dismissals
 
 do $$
 begin

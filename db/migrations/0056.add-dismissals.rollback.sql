@@ -1,5 +1,7 @@
 -- Refuses once a problem was dismissed: who decided that, and why, is not dropped.
 
+set local search_path = pg_catalog, pg_temp;
+
 do $$
 begin
   if to_regclass('marketplace.dismissals') is null then

@@ -1,5 +1,7 @@
 -- What a person has seen, and decided that nothing more is to be done about, leaves needs_attention, not the records.
--- depends: 0046.index-unheard-reversals
+-- depends: 0055.create-schema-functions
+
+set local search_path = pg_catalog, pg_temp;
 
 create table if not exists marketplace.dismissals (
   problem_id text not null,
