@@ -1,5 +1,5 @@
--- Everything belongs to marketplace_owner, whoever migrated: functions and views work with its rights. The file is loaded
--- last, so it finds all there is.
+-- Everything belongs to marketplace_owner, whoever migrated: functions and views work with its rights. The file is
+-- loaded last, so it finds all there is.
 
 do $$
 declare
