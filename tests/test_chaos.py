@@ -53,8 +53,8 @@ def db(rolled_back_db: Database) -> Database:
     return rolled_back_db
 
 
-def test_short_seeds_end_with_the_books_in_order() -> None:
-    command = [sys.executable, "-m", "tests.chaos", "--seeds", "4..5", "--rows", "8", "--jobs", "2"]
+def test_a_short_seed_ends_with_the_books_in_order() -> None:
+    command = [sys.executable, "-m", "tests.chaos", "--seeds", "5", "--rows", "8"]
     done = subprocess.run(
         owned_command(command, death_signal=signal.SIGTERM),
         stdin=subprocess.DEVNULL,
@@ -65,7 +65,7 @@ def test_short_seeds_end_with_the_books_in_order() -> None:
         cwd=REPOSITORY,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "2 seeds, none failed"
+    assert done.stdout.splitlines()[-1].endswith(": ok")
 
 
 @pytest.mark.parametrize("rows", [8, 60])

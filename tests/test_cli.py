@@ -355,14 +355,14 @@ def test_a_dry_run_of_migrate_is_1_if_there_is_something_to_do(empty_dsn: str) -
 
 def test_migrate_says_on_stderr_who_is_in_the_way(dsn: str, connect: Connect) -> None:
     with connect(autocommit=False, application_name="nightly report") as reader:
-        rows(reader, "select from marketplace.queue_health")
+        rows(reader, "select from marketplace.queue_health_full")
         who = f"blocked by pid {reader.info.backend_pid} (nightly report, idle in transaction, in a transaction for "
         result = command("migrate", "--lock-timeout", "0.3", "--tries", "2", DATABASE_URL=dsn)
 
     assert (result.exit_code, result.stdout) == (4, "loading functions\n")
     warning, refusal = result.stderr.splitlines()
     assert warning.startswith(
-        "warning: loading db/functions: waits for AccessExclusiveLock on marketplace.queue_health, "
+        "warning: loading db/functions: waits for AccessExclusiveLock on marketplace.queue_health_full, "
     )
     assert who in warning
     assert warning.endswith("trying again in 1 s (2 of 2)")

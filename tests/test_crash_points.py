@@ -92,7 +92,7 @@ def scenes(
         made = []
         for number, (point, when, runs) in enumerate(POINTS):
             name = point.__name__
-            share = ALL if IS_LONG else Share(number, of=3)
+            share = ALL if IS_LONG else Share(number, of=6)
             dbname = f"crash_{name}"
             stack.enter_context(
                 DatabaseJanitor(

@@ -176,7 +176,7 @@ def test_a_copy_makes_no_call_and_a_person_is_told(
         runner = start(lease_seconds=LEASE_SECONDS, call_deadline_seconds=1, poll_seconds=0.1)
         order_payouts(db, simulator, "two")  # is taken in, and noticed by the runner
         runner.wait_for("the database is not the one it was")
-        (found,) = rows(db, "select problem, is_urgent, next_step from marketplace.needs_attention")
+        (found,) = rows(db, "select problem, is_urgent, next_step from marketplace.needs_attention_full")
         assert (found["problem"], found["is_urgent"]) == ("to reconcile", True)
         assert value(db, "select count(*) from marketplace.self_check()") == 1  # quiet is short, for tests
         db.execute("select marketplace._reconciled(clock_timestamp(), 'compared by a test')")

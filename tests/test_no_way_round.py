@@ -129,9 +129,12 @@ def test_no_guard_is_dropped_disabled_or_replaced_without_saying_that_it_is_mean
     assert len(guards) > 30
     for guard in guards:
         table, trigger = f"marketplace.{guard['relname']}", guard["tgname"]
+        for statement in (f"drop trigger {trigger} on {table}", f"alter table {table} disable trigger {trigger}"):
+            assert refusal(db, SUPERUSER, statement) == FORBIDDEN, statement
+    for guard in {each["relname"]: each for each in guards}.values():
+        table, trigger = f"marketplace.{guard['relname']}", guard["tgname"]
         for statement in (
             f"drop trigger {trigger} on {table}",
-            f"alter table {table} disable trigger {trigger}",
             f"alter table {table} disable trigger all",
             f"alter table {table} disable trigger user",
             f"alter table {table} enable trigger {trigger}",

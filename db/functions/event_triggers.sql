@@ -29,7 +29,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  perform set_config('marketplace.weak_guards', marketplace._count_weak_guards()::text, true);
+  if coalesce(current_setting('marketplace.guards_may_change', true), '') <> 'on' then
+    perform set_config('marketplace.weak_guards', marketplace._count_weak_guards()::text, true);
+  end if;
 end
 $$;
 
@@ -42,9 +44,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Compared, not forbidden: a database with a weak guard can be mended, and used for something else.
-  if marketplace._count_weak_guards() > current_setting('marketplace.weak_guards')::bigint
-    and coalesce(current_setting('marketplace.guards_may_change', true), '') <> 'on'
-  then
+  if coalesce(current_setting('marketplace.guards_may_change', true), '') = 'on' then
+    return;
+  end if;
+  if marketplace._count_weak_guards() > current_setting('marketplace.weak_guards')::bigint then
     raise exception '% would leave a guard of schema marketplace dropped, disabled or replaced', tg_tag
       using errcode = 'ST002',
             hint = 'Without its guards money moves twice. If you mean it: set marketplace.guards_may_change = ''on''; afterwards ask marketplace.self_check() what is missing.',
