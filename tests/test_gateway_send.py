@@ -155,7 +155,7 @@ async def close(_request: RawRequest, writer: asyncio.StreamWriter) -> None:
 async def test_without_an_answer_of_stripes_it_is_unknown_whether_money_moved_and_nothing_is_tried_twice(
     answer: Answer, status: int | None
 ) -> None:
-    assert_nothing_is_known(await outcome_of(answer, a_send(), deadline=0.3), status)
+    assert_nothing_is_known(await outcome_of(answer, a_send(), deadline=1.0), status)
 
 
 @pytest.mark.parametrize(
