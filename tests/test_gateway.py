@@ -329,8 +329,8 @@ async def test_the_deadline_covers_the_whole_answer(answer: Answer, status: int 
     outcome = await outcome_of(answer, deadline=0.6)
 
     assert_nothing_is_known(outcome, status)
-    assert "0.2 s" in outcome["error_message"]
-    assert 200 <= outcome["duration_ms"] < 2000
+    assert "0.6 s" in outcome["error_message"]
+    assert 600 <= outcome["duration_ms"] < 2500
 
 
 async def test_an_answer_that_drips_does_not_outlive_the_deadline() -> None:
