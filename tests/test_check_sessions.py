@@ -80,3 +80,25 @@ def test_yoyos_lock_is_stale_when_it_is_old_and_nobody_migrates(connect: Connect
     assert found(db, 11) == []
     migrator.execute("select pg_advisory_unlock(98639378)")
     assert len(found(db, 11)) == 1
+
+
+def test_a_lock_table_of_somebody_who_may_not_migrate_is_not_read(connect: Connect) -> None:
+    """Its columns may be of types whose casts are his: they would run with the owner's rights."""
+    db = connect()
+    db.execute("begin")
+    db.execute("set local session authorization marketplace_readonly")
+    db.execute("create type pg_temp.moment as enum ('then')")
+    db.execute(
+        "create function pg_temp.as_time(pg_temp.moment) returns timestamp language plpgsql"
+        " as $$ begin raise exception 'ran as %', current_user; end $$"
+    )
+    db.execute("create cast (pg_temp.moment as timestamp) with function pg_temp.as_time(pg_temp.moment) as implicit")
+    db.execute("create temp table yoyo_lock (pid integer, ctime pg_temp.moment)")
+    db.execute("insert into yoyo_lock values (1, 'then')")
+    db.execute("grant select on yoyo_lock to public")
+    # Whichever of them is found first.
+    db.execute("reset session authorization")
+    db.execute("revoke select on public.yoyo_lock from marketplace_owner")
+    db.execute("set local session authorization marketplace_readonly")
+    assert value(db, "select count(*) from marketplace.self_check(false) where problem = 'stale lock'") == 0
+    db.execute("rollback")

@@ -46,10 +46,13 @@ declare
   v_pid integer;
   v_since timestamp without time zone;
 begin
-  -- yoyo makes its tables where the migrating role's search_path begins.
+  -- yoyo makes its tables where the migrating role's search_path begins. Only one of whoever may migrate is read: a
+  -- table can bring code along (types, policies), which would run with the owner's rights.
   select c.oid::regclass into v_table
   from pg_catalog.pg_class as c
-  where c.relname = 'yoyo_lock' and c.relkind = 'r' and has_table_privilege(c.oid, 'select')
+  where c.relname = 'yoyo_lock' and c.relkind = 'r' and c.relpersistence <> 't'
+    and pg_has_role(c.relowner, 'marketplace_owner', 'member') and has_table_privilege(c.oid, 'select')
+  order by c.oid
   limit 1;
   if v_table is null or exists (
     -- The lock of runner/migrate.py: somebody is migrating.

@@ -134,7 +134,8 @@ begin
     union all
     select format('grant select on %s to marketplace_owner', c.oid::regclass)
     from pg_catalog.pg_class as c
-    where c.relname = 'yoyo_lock' and c.relkind = 'r' and pg_has_role(c.relowner, 'usage')
+    where c.relname = 'yoyo_lock' and c.relkind = 'r' and c.relpersistence <> 't' and pg_has_role(c.relowner, 'usage')
+      and pg_has_role(c.relowner, 'marketplace_owner', 'member')
   loop
     begin
       execute v_command;
