@@ -166,6 +166,17 @@ def test_a_database_whose_guards_are_weak_already_can_be_mended_and_used(db: Dat
     assert rows(db, "select * from marketplace.self_check()") == []
 
 
+def test_everybody_elses_tables_and_functions_are_changed_as_ever(db: Database) -> None:
+    """The event triggers fire for the DDL of logins that may not even use the schema."""
+    db.execute("create role somebody")
+    for role in ("somebody", "marketplace_readonly"):
+        for statements in (
+            ("create temp table mine (a integer)", "alter table mine add column b integer"),
+            ("create function pg_temp.one() returns integer return 1", "drop function pg_temp.one()"),
+        ):
+            assert refusal(db, role, *statements) is None, (role, statements)
+
+
 def test_nothing_of_ones_own_gets_between_a_function_and_its_tables(db: Database) -> None:
     """Temp tables, and functions and operators of public, before everything on the search_path."""
     db.execute("grant create on schema public to marketplace_app")

@@ -3,6 +3,8 @@
 -- Only a superuser may make event triggers. Where none migrates, self_check() says that they are missing. Whoever means
 -- it says so first, as migrate does: set marketplace.guards_may_change = 'on'. A table that is dropped takes its guards
 -- along.
+--
+-- They fire for everybody's DDL in the whole database, and so with the owner's rights: others may not look.
 
 create or replace function marketplace._count_weak_guards()
 returns bigint
@@ -26,6 +28,7 @@ comment on function marketplace._count_weak_guards() is 'How many guards of the 
 create or replace function marketplace._remember_guards()
 returns event_trigger
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -40,6 +43,7 @@ comment on function marketplace._remember_guards() is 'Before DDL: notes how man
 create or replace function marketplace._keep_guards()
 returns event_trigger
 language plpgsql
+security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
