@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from runner.cli import main
 from runner.migrate import MigrationRefused, migrate
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
+from runner.schema import db_folder
 from tests.support.databases import SETTINGS, Database, open_database, row, rows, value
 from tests.support.transfers import create_transfer, record_transfer, request_reversal
 
@@ -337,6 +338,49 @@ def test_what_somebody_else_was_given_is_found_and_the_hint_takes_it_back(db: Da
         assert found["problem"] == "open grant"
         db.execute(found["hint"].encode())
         assert rows(db, "select * from marketplace.self_check()") == [], opened
+
+
+def test_what_a_group_has_beyond_the_matrix_is_found_and_the_next_migration_takes_it_back(db: Database) -> None:
+    for opened in (
+        "grant update on marketplace.seller_transfers to marketplace_app",
+        "grant select on marketplace.stripe_events to marketplace_readonly",
+        "grant select (payload) on marketplace.stripe_events to marketplace_readonly",
+        "grant update (status) on marketplace.seller_transfers to marketplace_triage",
+        "grant select on marketplace.charges to marketplace_readonly with grant option",
+        "grant create on schema marketplace to marketplace_app",
+        "grant usage on sequence marketplace.seller_transfers_id_seq to marketplace_runner",
+        "grant execute on function marketplace.reopen to marketplace_app",
+        "grant execute on function marketplace.prune_history to marketplace_triage",
+        "grant execute on function marketplace.reopen to marketplace_triage with grant option",
+    ):
+        with db.transaction(force_rollback=True):
+            db.execute(opened.encode())
+            (found,) = rows(db, "select * from marketplace.self_check(false)")
+            assert (found["problem"], found["is_urgent"]) == ("open grant", True), opened
+            assert "seller-transfers migrate" in found["hint"]
+            db.execute((db_folder() / "functions/zz_access.sql").read_bytes())
+            assert rows(db, "select * from marketplace.self_check(false)") == [], opened
+
+
+def test_what_groups_and_their_members_may_besides_is_found_and_the_hint_takes_it_back(db: Database) -> None:
+    for opened, problem, of in (
+        ("alter role marketplace_triage superuser", "group may more", "marketplace_triage"),
+        ("alter role marketplace_owner createrole", "group may more", "marketplace_owner"),
+        ("alter role marketplace_app bypassrls", "group may more", "marketplace_app"),
+        ("grant marketplace_triage to marketplace_app", "group in a group", "marketplace_app"),
+        ("grant marketplace_owner to marketplace_runner", "group in a group", "marketplace_runner"),
+        (f"grant marketplace_owner to {STRANGER}", "member of the owner", STRANGER),
+        (f"grant pg_write_all_data to {STRANGER}", "open grant", "every table"),
+    ):
+        db.execute(opened.encode())
+        (found,) = rows(db, "select * from marketplace.self_check(false)")
+        assert (found["problem"], found["object"]) == (problem, of), opened
+        assert found["is_urgent"] == (problem != "member of the owner")
+        db.execute(found["hint"].removeprefix("Unless it is to migrate: ").encode())
+        assert rows(db, "select * from marketplace.self_check(false)") == [], opened
+    db.execute(f"alter default privileges in schema marketplace grant select on tables to {STRANGER}".encode())
+    (found,) = rows(db, "select * from marketplace.self_check(false)")
+    assert (found["problem"], found["object"]) == ("open grant", "what comes into schema marketplace")
 
 
 def test_what_is_not_the_owners_and_a_group_that_logs_in_are_found(db: Database) -> None:

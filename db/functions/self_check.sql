@@ -29,6 +29,9 @@ begin
     select c.problem, c.object, c.detail, c.hint, c.problem <> 'event trigger missing'
     from marketplace._check_roles() as c
     union all
+    select c.problem, c.object, c.detail, c.hint, c.problem <> 'member of the owner'
+    from marketplace._check_groups() as c
+    union all
     select c.problem, c.object, c.detail, c.hint, c.problem <> 'sessions not visible'
     from marketplace._check_sessions(clock_timestamp()) as c
     union all
@@ -37,7 +40,7 @@ end
 $$;
 
 comment on function marketplace.self_check(boolean) is
-  'One row per thing that is not as it should be, with the next step; none if all is well. Not urgent: a check that cannot be made here. p_with_log false: without verify_log(), which reads everything.';
+  'One row per thing that is not as it should be, with the next step; none if all is well. Not urgent: what cannot be checked here, or only people know. p_with_log false: without verify_log(), which reads everything.';
 
 create or replace function marketplace._check_history(p_with_log boolean)
 returns table (problem text, object text, detail text, hint text)

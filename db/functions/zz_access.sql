@@ -4,10 +4,13 @@
 -- Tables are the owner's: functions run with its rights (SECURITY DEFINER), and so do views.
 
 revoke all on all functions in schema marketplace
-from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
+from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly cascade;
 revoke all on all tables in schema marketplace
-from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
-revoke all on schema marketplace from public;
+from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly cascade;
+revoke all on all sequences in schema marketplace
+from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly cascade;
+revoke all on schema marketplace
+from public, marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly cascade;
 grant usage on schema marketplace to marketplace_app, marketplace_runner, marketplace_triage, marketplace_readonly;
 
 do $$

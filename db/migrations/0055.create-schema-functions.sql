@@ -6,6 +6,7 @@ set local search_path = pg_catalog, pg_temp;
 create table if not exists marketplace.schema_functions (
   signature text not null,
   sha256 text not null,
+  callers text[] not null,
   loaded_at timestamptz not null default clock_timestamp(),
   loaded_by text not null default session_user,
   constraint pk_schema_functions primary key (signature),
@@ -16,6 +17,7 @@ comment on table marketplace.schema_functions is
   'The functions of the schema as they were loaded from db/functions. Written anew by whoever loads them; self_check() compares.';
 comment on column marketplace.schema_functions.signature is 'Name and types of arguments.';
 comment on column marketplace.schema_functions.sha256 is 'What _function_sha256() said when it was loaded.';
+comment on column marketplace.schema_functions.callers is 'The groups that may call it, as zz_access.sql says.';
 comment on column marketplace.schema_functions.loaded_at is 'When.';
 comment on column marketplace.schema_functions.loaded_by is 'By which session_user.';
 comment on constraint pk_schema_functions on marketplace.schema_functions is 'One row per function.';

@@ -72,8 +72,12 @@ def note_functions(cursor: Any, texts: list[str]) -> None:
     ours = [oid for oid, name, body in cursor.fetchall() if (name, body) in bodies]
     cursor.execute("delete from marketplace.schema_functions")
     cursor.execute(
-        "insert into marketplace.schema_functions (signature, sha256) "
-        "select o.oid::regprocedure::text, marketplace._function_sha256(o.oid) from unnest(%s::oid[]) as o (oid)",
+        "insert into marketplace.schema_functions (signature, sha256, callers) "
+        "select o.oid::regprocedure::text, marketplace._function_sha256(o.oid), array("
+        "  select r.rolname::text from pg_catalog.pg_proc as p cross join lateral aclexplode(p.proacl) as a"
+        "  inner join pg_catalog.pg_roles as r on r.oid = a.grantee"
+        "  where p.oid = o.oid and a.grantee <> p.proowner and r.rolname = any (marketplace._groups()) order by 1)"
+        " from unnest(%s::oid[]) as o (oid)",
         (ours,),
     )
 
