@@ -8,6 +8,7 @@ import pytest
 from tests.support.databases import Database, rows, value
 from tests.support.events import asked, by_events, event, ingest, refunded
 from tests.support.evidence import shown_reversed, tell
+from tests.support.failovers import pass_since_failover
 from tests.support.look_ups import foreign, ours, seen
 from tests.support.stripe_lists import reversal_mark
 from tests.support.transfers import (
@@ -17,6 +18,7 @@ from tests.support.transfers import (
     claim,
     claim_again,
     claim_send_again,
+    claim_sends,
     claimed_call,
     claimed_send,
     contents,
@@ -222,6 +224,56 @@ def test_ours_that_was_lost_and_is_counted_as_made_elsewhere_holds_up_nothing(db
     paid = transfer(db, leased["id"])
     assert paid["status"] == "reversed"
     assert not tell(db, "reversed", shown_reversed(paid, 301, lost)).startswith("kept")
+
+
+def test_ours_that_was_lost_with_the_send_is_found_by_who_asks_again(db: Database) -> None:
+    """A standby knows of the send alone; what was taken back since is taken back once, and counted once."""
+    create_transfer(db)
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    pass_since_failover(db, "3 hours")
+    (looked,) = claim_sends(db)
+    record_one(db, transfers_found(looked, transfer_object(looked, "tr_1", amount_reversed=700)))
+    assert story(db) == [(1000, "completed", None)]
+    lost = {**foreign(transfer(db, looked["id"]), "trr_lost", 700), "metadata": reversal_mark(db)}
+
+    request_parts(db, {"key-1": 700})
+    (looked,) = claim(db)
+    record_one(db, seen(looked, lost))
+
+    at_commit(db)
+    assert story(db) == [(300, "completed", None), (700, "reversed", None)]
+    assert transfer(db, looked["id"])["stripe_reversal_id"] == "trr_lost"
+
+
+def test_ours_that_was_lost_is_no_evidence_of_what_others_made(db: Database) -> None:
+    """An event lists the ten newest; a look-up sees them all."""
+    paid = record_transfer(db)
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db)}
+    by_hand = foreign(paid, "trr_hand", 200)
+    tell(db, "reversed", shown_reversed(paid, 500))
+    (looked,) = claim(db)
+    record_one(db, seen(looked, lost, by_hand))
+
+    at_commit(db)
+    counted = "select amount, failure_message from marketplace.seller_transfers where status = 'reversed' order by id"
+    assert [tuple(each.values()) for each in rows(db, counted)] == [(200, "Reversed elsewhere: trr_hand (200)")]
+
+
+def test_ours_that_was_counted_as_made_elsewhere_is_used_up_there(db: Database) -> None:
+    paid = record_transfer(db)
+    (slice_,) = request_parts(db, {"key-1": 800})
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db, request="re_lost")}
+    record_one(db, seen(claim(db)[0], lost))
+    assert (100, "reversed", None) in story(db)
+    call(db, "give_up", p_id=slice_["id"], p_reason="for now")
+
+    tell(db, "reversed", shown_reversed(paid, 400))
+    (looked,) = claim(db)
+    record_one(db, seen(looked, lost, foreign(paid, "trr_hand", 100)))
+
+    at_commit(db)
+    counted = "select sum(amount) from marketplace.seller_transfers where status = 'reversed'"
+    assert value(db, counted) == 300
 
 
 def test_what_is_not_listed_may_be_what_is_under_way(db: Database) -> None:

@@ -152,6 +152,35 @@ $$;
 comment on function marketplace._require_none_lost(jsonb) is
   'Raises ST010 while a transfer at Stripe, as an event has it, lists a live reversal with our mark that is of no row and not counted as made elsewhere.';
 
+create or replace function marketplace._without_lost(
+  p_found jsonb, p_row marketplace.seller_transfers, p_family text[]
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_mark text := format('reversal:%s:', (select c.database_id from marketplace.stripe_control as c));
+begin
+  return (
+    select coalesce(jsonb_agg(f.it), '[]')
+    from jsonb_array_elements(p_found) as f (it)
+    where not coalesce(
+      starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_mark)
+      and f.it #>> '{metadata,seller_transfers_identity}' <> all (p_family)
+      -- One that rows count as made elsewhere already is used up there.
+      and not exists (
+        select from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
+        where t.stripe_reversal_id = f.it ->> 'id' or (
+          t.status = 'reversed' and t.stripe_reversal_id is null
+          and t.failure_message ~ ('\m' || (f.it ->> 'id') || '\M'))), false));
+end
+$$;
+
+comment on function marketplace._without_lost(jsonb, marketplace.seller_transfers, text[]) is
+  'A list of reversals, each with an id, without those that this database made for requests that it does not know any more. p_family: the identities of the row''s family.';
+
 create or replace function marketplace._read_evidence(
   p_row marketplace.seller_transfers, p_left_to_explain bigint, p_foreign_pending boolean, p_foreign_words text,
   out verdict text, out elsewhere bigint, out words text

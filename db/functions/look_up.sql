@@ -15,6 +15,13 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_database_id uuid := (select c.database_id from marketplace.stripe_control as c);
+  v_identity text := marketplace._reversal_identity(
+    v_database_id, p_row.stripe_transfer_id, p_row.reversal_request_id, p_row.call_part);
+  v_family text[] := array(
+    select marketplace._reversal_identity(v_database_id, s.stripe_transfer_id, s.reversal_request_id, s.call_part)
+    from marketplace.seller_transfers as s
+    where (s.root_id = coalesce(p_row.root_id, p_row.id) or s.id = coalesce(p_row.root_id, p_row.id))
+      and s.reversal_request_id is not null and s.call_part is not null);
   v_seen record;
 begin
   verdict := marketplace._verdict_without_success(p_outcome);
@@ -36,16 +43,7 @@ begin
     words := coalesce(p_outcome.error_message, 'The list of reversals could not be read to its end.');
     return;
   end if;
-  select * into v_seen
-  from marketplace._reversals_seen(
-    p_outcome.found, p_row,
-    marketplace._reversal_identity(
-      v_database_id, p_row.stripe_transfer_id, p_row.reversal_request_id, p_row.call_part),
-    array(
-      select marketplace._reversal_identity(v_database_id, s.stripe_transfer_id, s.reversal_request_id, s.call_part)
-      from marketplace.seller_transfers as s
-      where (s.root_id = coalesce(p_row.root_id, p_row.id) or s.id = coalesce(p_row.root_id, p_row.id))
-        and s.reversal_request_id is not null and s.call_part is not null));
+  select * into v_seen from marketplace._reversals_seen(p_outcome.found, p_row, v_identity, v_family);
   if not v_seen.readable
     or marketplace._read_amount(p_outcome.object -> 'amount') is null
     or marketplace._read_amount(p_outcome.object -> 'amount_reversed') is null then
@@ -85,6 +83,14 @@ begin
     reversal_id := coalesce(p_row.stripe_reversal_id, v_seen.failed_id);
     words := 'Stripe accepted the reversal and could not make it: the seller''s balance did not cover it.';
   else
+    if exists (
+      select from marketplace.reversal_requests as r
+      where r.reversal_request_id = p_row.reversal_request_id and r.is_evidence
+    ) then
+      -- What of ours was lost is no evidence of what others made: its request finds it, once that is asked again.
+      select * into v_seen from marketplace._reversals_seen(
+        marketplace._without_lost(p_outcome.found, p_row, v_family), p_row, v_identity, v_family);
+    end if;
     select * into verdict, elsewhere, words
     from marketplace._read_rest(
       p_row, p_outcome.object, v_seen.live_sum, v_seen.foreign_sum, v_seen.foreign_pending, v_seen.foreign_words);

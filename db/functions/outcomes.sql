@@ -66,9 +66,13 @@ begin
   if v_settled.status = 'completed' then
     perform marketplace._hear_again(v_settled.stripe_transfer_id, v_settled.order_id);
     if v_read.reversed > 0 then
-      -- Reversed before it was found: by a lost history, or elsewhere. Whatever no request has asked of it is looked up.
+      -- Reversed before it was found: by a lost history, or elsewhere. Whatever no request has asked of it is looked up;
+      -- but what a lost history took is found by who asks for it again, in as many parts as it was. Until then a
+      -- comparison tells of it.
       perform marketplace._take_for_withdrawn(v_settled, v_read.reversed);
-      perform marketplace._adopt_elsewhere(v_read.object_id, v_read.reversed, v_read.reversed);
+      if exists (select from marketplace.stripe_control as c where c.look_up_first_since is null) then
+        perform marketplace._adopt_elsewhere(v_read.object_id, v_read.reversed, v_read.reversed);
+      end if;
     end if;
   end if;
   select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
