@@ -211,6 +211,17 @@ def test_a_reversal_of_ours_without_a_row_says_how_to_ask_again(db: Database) ->
     assert asked["asked"] == 700
 
 
+def test_a_lost_reversal_of_what_the_app_paid_is_found_without_its_row(db: Database) -> None:
+    """The transfer bears no mark, for the app made it; what took it back does."""
+    taken = listed_reversal(1, amount=400, metadata=reversal_mark(db))
+    by_hand = listed_reversal(1, "trr_x", amount=100)
+    differences = compared(db, listed_transfer(1, amount_reversed=500), taken, by_hand, listed_transfer(2))
+
+    assert found(differences) == [("lost reversal", None, "tr_1", "trr_1")]
+    kept = rows(db, "select stripe_id from marketplace.reconcile_objects order by 1")
+    assert [each["stripe_id"] for each in kept] == ["tr_1", "trr_1", "trr_x"]
+
+
 def test_a_lost_reversal_that_was_taken_for_somebody_elses_is_explained(db: Database) -> None:
     row = record_transfer(db)["id"]
     call(db, "request_reversal", p_order_id="order-1", p_reversal_request_id="re_new")

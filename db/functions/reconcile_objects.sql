@@ -38,9 +38,11 @@ begin
     -- Others may use the account, too.
     o.it #>> '{metadata,seller_transfers_identity}' is not null
     or marketplace._is_recorded(l.stripe_transfer_id)
+    -- One that the app made bears no mark, and what took it back does.
     or exists (
       select from jsonb_array_elements(p_objects) as m (it)
-      where m.it ->> 'id' = l.stripe_transfer_id and m.it #>> '{metadata,seller_transfers_identity}' is not null)
+      where l.stripe_transfer_id in (m.it ->> 'id', m.it ->> 'transfer')
+        and m.it #>> '{metadata,seller_transfers_identity}' is not null)
   on conflict on constraint pk_reconcile_objects do update
   set
     amount = excluded.amount, amount_reversed = excluded.amount_reversed, currency = excluded.currency,
@@ -63,7 +65,7 @@ end
 $$;
 
 comment on function marketplace.keep_listed_objects(bigint, jsonb) is
-  'Hands over up to 1000 transfers and reversals that Stripe listed, each transfer together with all of its reversals. Returns the run. What bears no mark of ours and is of no transfer that a row stands for is counted and not kept.';
+  'Hands over up to 1000 transfers and reversals that Stripe listed, each transfer together with all of its reversals. Returns the run. What is of a transfer that no row stands for, and that neither itself nor by its reversals bears a mark, is counted and not kept.';
 
 create or replace function marketplace._require_listed_objects(p_objects jsonb)
 returns void
