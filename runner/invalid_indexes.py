@@ -1,7 +1,7 @@
 """Indexes that a concurrent build left when it was cut off or refused: PostgreSQL keeps them, and does not read them.
 
 One that is unique already refuses writes, so it is not left lying about. Dropped concurrently it stops nobody; the
-migration that builds it does so anew.
+migration that builds it does so anew. So it does for one that somebody dropped.
 """
 
 from collections.abc import Callable, Collection
@@ -21,6 +21,11 @@ WHERE c.relnamespace = to_regnamespace('marketplace') AND NOT i.indisvalid
 ORDER BY 1
 """
 
+_THERE = """
+SELECT c.relname FROM pg_catalog.pg_class AS c
+WHERE c.relnamespace = to_regnamespace('marketplace') AND c.relkind IN ('i', 'I')
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class InvalidIndex:
@@ -34,6 +39,12 @@ def invalid_indexes(connection: psycopg.Connection[Any]) -> list[InvalidIndex]:
     """Those of the schema, by name."""
     with connection.cursor(row_factory=class_row(InvalidIndex)) as cursor:
         return cursor.execute(_INVALID).fetchall()
+
+
+def missing_indexes(connection: psycopg.Connection[Any], ours: Collection[str]) -> list[str]:
+    """Those of our names that are not there at all, whatever the reason: not built yet, or dropped."""
+    there = {name for (name,) in connection.execute(_THERE)}
+    return sorted(set(ours) - there)
 
 
 def drop_invalid(

@@ -19,7 +19,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 
 from runner.installed import MigrationRefused, refuse_what_cannot_work
-from runner.invalid_indexes import drop_invalid, invalid_indexes, statement_to_drop
+from runner.invalid_indexes import drop_invalid, invalid_indexes, missing_indexes, statement_to_drop
 from runner.lock_waits import LockWatch, Notify, Patience, in_the_way, patiently, why
 from runner.migration_files import index_builders
 from runner.pooler import is_shared
@@ -116,12 +116,12 @@ class _Migrator:
                 )
 
     def _make_room_for_indexes(self, backend: Any, migrations: Any) -> None:
-        """Drop what is left of builds that were cut off; whatever it is marked as, its migration is pending again."""
+        """Drop what is left of builds that were cut off. What is not there is built, whatever its migration is marked as."""
         for index in invalid_indexes(self._connection):
             if index.name in self._builders and index.built_by is not None:
                 raise MigrationRefused(f"index {index.name} is being built by pid {index.built_by}; wait for its end")
-        dropped = drop_invalid(self._connection, self._builders, self._report)
-        again = {self._builders[name] for name in dropped}
+        drop_invalid(self._connection, self._builders, self._report)
+        again = {self._builders[name] for name in missing_indexes(self._connection, self._builders)}
         for migration in migrations:
             if migration.id in again and backend.is_applied(migration):
                 backend.unmark_one(migration)

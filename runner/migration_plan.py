@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import psycopg
 
 from runner.installed import applied_ids, loaded_functions, refuse_what_cannot_work
-from runner.invalid_indexes import invalid_indexes
+from runner.invalid_indexes import invalid_indexes, missing_indexes
 from runner.migration_files import forward_file, index_builders, stops
 from runner.schema import db_folder, migration_ids, own_release
 
@@ -40,7 +40,8 @@ def plan_migration(conninfo: str) -> MigrationPlan:
         refuse_what_cannot_work(connection)
         builders = index_builders(db_folder())
         invalid = [each.name for each in invalid_indexes(connection) if each.name in builders]
-        applied = applied_ids(connection) - {builders[name] for name in invalid}
+        missing = missing_indexes(connection, builders)
+        applied = applied_ids(connection) - {builders[name] for name in [*invalid, *missing]}
         return MigrationPlan(
             pending=[each for each in migration_ids(db_folder()) if each not in applied],
             invalid=invalid,

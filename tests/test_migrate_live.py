@@ -15,7 +15,10 @@ import pytest
 from runner.invalid_indexes import invalid_indexes
 from runner.lock_waits import Patience
 from runner.migrate import MigrationRefused, migrate
+from runner.migration_files import index_builders
+from runner.migration_plan import plan_migration
 from runner.sandbox.owned_process import owned_command
+from runner.schema import db_folder
 from tests.support.databases import Connect, Database, open_database, rows, value
 from tests.support.raw_transfers import add_transfer, insert_transfer, run
 from tests.support.released import released_databases, restore
@@ -228,6 +231,25 @@ def test_an_index_of_ours_that_became_invalid_is_built_anew_though_its_migration
     assert [applied[:4] for applied in migrate(dsn).applied] == ["0024"]
     assert is_valid(db, UNIQUE) is True
     assert is_marked(db, "0024")
+
+
+def test_an_index_of_ours_that_somebody_dropped_is_built_anew_as_self_check_says(db: Database, dsn: str) -> None:
+    run(db, f"drop index marketplace.{UNIQUE}")
+    assert value(db, "select hint from marketplace.self_check()") == "Run seller-transfers migrate: it builds it anew."
+    plan = plan_migration(dsn)
+    assert [migration_id[:4] for migration_id in plan.pending] == ["0024"]
+    assert [applied[:4] for applied in migrate(dsn).applied] == ["0024"]
+    assert is_valid(db, UNIQUE) is True
+    assert is_marked(db, "0024")
+    assert rows(db, "select * from marketplace.self_check()") == []
+
+
+def test_the_indexes_that_self_check_leaves_to_migrate_are_those_that_it_builds(db: Database) -> None:
+    for name in index_builders(db_folder()):
+        with db.transaction(force_rollback=True):
+            run(db, f"drop index marketplace.{name}")
+            hint = value(db, "select hint from marketplace._check_schema()")
+            assert hint == "Run seller-transfers migrate: it builds it anew."
 
 
 def test_an_invalid_index_of_somebody_elses_is_told_and_left(db: Database, dsn: str) -> None:

@@ -8,6 +8,26 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   return query
+    -- Those that a migration of its own builds, migrate builds anew; the others came with their tables.
+    with wanted (index, is_built_apart) as (
+      select v.index, true
+      from (values
+        ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
+        ('idx_seller_transfers_parked'), ('idx_transfer_attempts_alarming'),
+        ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
+        ('idx_seller_transfers_successor_of'), ('idx_seller_transfers_compensates'),
+        ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer'),
+        ('idx_seller_transfers_source_charge'), ('idx_seller_transfers_given_up'),
+        ('idx_seller_transfers_without_transfer_id'), ('idx_reversal_request_lines_unmet'),
+        ('idx_stripe_events_unheard'), ('idx_stripe_events_order'), ('idx_reversal_requests_asked_for')
+      ) as v (index)
+      union all
+      select v.index, false
+      from (values
+        ('idx_seller_transfers_order'), ('idx_stripe_events_kept'), ('idx_stripe_events_kept_order'),
+        ('idx_stripe_events_kept_payment_intent'), ('idx_stripe_events_charge')
+      ) as v (index)
+    )
     select
       'constraint not valid', format('%s on %s', k.conname, k.conrelid::regclass),
       case k.conname
@@ -35,9 +55,11 @@ begin
     from marketplace._missing_guards() as g
     union all
     select 'index not valid', i.indexrelid::regclass::text, null,
-      format('drop index %s; then run the migration that builds it again.', i.indexrelid::regclass)
+      case when w.is_built_apart then 'Run seller-transfers migrate: it drops it and builds it anew.'
+        else format('drop index %s;', i.indexrelid::regclass) end
     from pg_catalog.pg_index as i
     inner join pg_catalog.pg_class as c on c.oid = i.indexrelid
+    left join wanted as w on w.index = c.relname
     where c.relnamespace = 'marketplace'::regnamespace and not i.indisvalid
     union all
     select 'constraint missing', format('%s on marketplace.seller_transfers', w.constraint_name), null,
@@ -63,19 +85,10 @@ begin
     from marketplace.retry_policy as p
     where p.verdict = 'unknown' and p.quiet < interval '10 minutes'
     union all
-    select 'index missing', 'marketplace.' || w.index, null, 'Run the migration that builds it again.'
-    from (values
-      ('idx_seller_transfers_retry'), ('idx_seller_transfers_reversal_pending'), ('idx_seller_transfers_pending'),
-      ('idx_seller_transfers_parked'), ('idx_transfer_attempts_alarming'),
-      ('idx_seller_transfers_family'), ('idx_seller_transfers_stripe_transfer_id'),
-      ('idx_seller_transfers_order'), ('idx_seller_transfers_successor_of'), ('idx_seller_transfers_compensates'),
-      ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer'),
-      ('idx_seller_transfers_source_charge'), ('idx_seller_transfers_given_up'),
-      ('idx_seller_transfers_without_transfer_id'), ('idx_reversal_request_lines_unmet'),
-      ('idx_stripe_events_unheard'), ('idx_stripe_events_order'),
-      ('idx_reversal_requests_asked_for'), ('idx_stripe_events_kept'), ('idx_stripe_events_kept_order'),
-      ('idx_stripe_events_kept_payment_intent'), ('idx_stripe_events_charge')
-    ) as w (index)
+    select 'index missing', 'marketplace.' || w.index, null,
+      case when w.is_built_apart then 'Run seller-transfers migrate: it builds it anew.'
+        else 'Create it again as the migration that made it does.' end
+    from wanted as w
     where to_regclass('marketplace.' || w.index) is null
     union all
     select s.problem, s.object, s.detail, s.hint from marketplace._check_sequences() as s;
