@@ -8,6 +8,8 @@ from runner.migration_files import changed_since_release, file_sha256
 from runner.schema import db_folder, migration_ids, own_version, version_number
 
 _OLDEST_SERVER = 140000
+_OWNER = "marketplace_owner"
+_ROLES = (_OWNER, "marketplace_app", "marketplace_runner", "marketplace_triage", "marketplace_readonly")
 
 
 class MigrationRefused(Exception):
@@ -31,6 +33,7 @@ def refuse_what_cannot_work(connection: psycopg.Connection[Any]) -> None:
         raise MigrationRefused(
             f"role {connection.info.user} may not create in the database and in its schema public; migrate as its owner"
         )
+    _refuse_without_roles(connection)
     try:
         _refuse_newer(connection)
         _refuse_edited_files(connection)
@@ -51,6 +54,30 @@ def loaded_functions(connection: psycopg.Connection[Any]) -> str | None:
         return None
     row = connection.execute("SELECT functions_sha256 FROM marketplace.schema_release").fetchone()
     return None if row is None else row[0]
+
+
+def _refuse_without_roles(connection: psycopg.Connection[Any]) -> None:
+    """Before the first migration, and not at the one that makes the roles."""
+    asked = connection.execute(
+        "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL"
+        " AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolcreaterole))",
+        (list(_ROLES),),
+    )
+    me = connection.info.user
+    if missing := [name for (name,) in asked]:
+        raise MigrationRefused(
+            f"role {me} may not create roles, and there is no {', '.join(missing)}; as an administrator:"
+            f' alter role "{me}" createrole'
+        )
+    is_left_out = connection.execute(
+        "SELECT NOT pg_has_role(n.nspowner, 'usage') FROM pg_namespace AS n"
+        " WHERE n.nspname = 'marketplace' AND n.nspowner = to_regrole(%s)",
+        (_OWNER,),
+    ).fetchone()
+    if is_left_out == (True,):
+        raise MigrationRefused(
+            f'role {me} is not a member of {_OWNER}; as an administrator: grant {_OWNER} to "{me}"'
+        )
 
 
 def _refuse_newer(connection: psycopg.Connection[Any]) -> None:

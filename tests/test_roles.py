@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from runner.cli import main
 from runner.migrate import MigrationRefused, migrate
+from runner.migration_plan import plan_migration
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.schema import db_folder
 from tests.support.databases import SETTINGS, Database, open_database, row, rows, value
@@ -408,8 +409,11 @@ def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_serve
         admin.execute("create database shy_shop owner shy")
     shop = own_server.dsn("shop", "deployer")
 
-    with pytest.raises(MigrationRefused, match="may not create role"):
-        migrate(own_server.dsn("shy_shop", "shy"))
+    for refused in (migrate, plan_migration):
+        with pytest.raises(MigrationRefused, match="alter role \"shy\" createrole"):
+            refused(own_server.dsn("shy_shop", "shy"))
+    with open_database(own_server.dsn("shy_shop")) as untouched:
+        assert rows(untouched, "select from pg_namespace where nspname = 'marketplace'") == []
     assert migrate(shop).applied
     assert migrate(shop).applied == []
 
@@ -423,6 +427,11 @@ def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_serve
         create_transfer(app)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             rows(app, "select * from marketplace.seller_transfers")
+    with open_database(shop) as db:
+        db.execute("grant create on database shop to shy; grant create on schema public to shy")
+    for refused in (migrate, plan_migration):
+        with pytest.raises(MigrationRefused, match="grant marketplace_owner to \"shy\""):
+            refused(own_server.dsn("shop", "shy"))
     with open_database(shop) as db:
         db.execute("drop role shop_app")
 
