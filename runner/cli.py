@@ -42,6 +42,8 @@ _LINE_LIMIT = 2_000
 _REASON_LIMIT = 500
 _COMPARE_SECONDS = 3_600.0
 _NO_RIGHT = "42501"
+_RUNNER, _TRIAGE, _READONLY = "marketplace_runner", "marketplace_triage", "marketplace_readonly"
+_WEBHOOK = f"{_RUNNER}, or of marketplace_app"
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+/?")
 _log = structlog.get_logger()
 Result = TypeVar("Result")
@@ -50,7 +52,7 @@ Result = TypeVar("Result")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version(_APPLICATION), prog_name=_APPLICATION)
 def main() -> None:
-    """Pays sellers at Stripe, and takes it back when a buyer is refunded: each exactly once, with PostgreSQL in charge.
+    """Pays sellers at Stripe, and takes the money back when buyers are refunded: exactly once, by PostgreSQL.
 
     Settings come from the environment: DATABASE_URL, STRIPE_API_KEY, STRIPE_WEBHOOK_SECRET and SELLER_TRANSFERS_…; the
     README lists them.
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--dry-run", is_flag=True, help="Say what would be done and change nothing; exit code 1 if there is any.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, change nothing; exit code 1 if it is anything.")
 @click.option(
     "--lock-timeout",
     default=2.0,
@@ -77,8 +79,8 @@ def main() -> None:
 def migrate(lock_timeout: float, tries: int, *, dry_run: bool) -> None:
     """Bring the database to this program's release.
 
-    Applies what migrations are pending, then loads all functions. Needs a role that may create in the database and in
-    schema public; the README says what a runner's role needs.
+    Applies what migrations are pending, then loads all functions. Needs a direct connection as a superuser, or as a
+    role that may create roles, and create in the database and in schema public.
     """
     from runner.lock_waits import Patience
     from runner.migrate import MigrationRefused
@@ -115,7 +117,7 @@ def run(only: str | None) -> None:
     """Make the Stripe calls that are due, until SIGTERM or SIGINT."""
     settings = _settings(need_stripe=True)
     configure_logging(settings.log_level, settings.log_format)
-    _run(_serve(settings, [kind for kind in KINDS if only in (None, kind.name)]))
+    _run(_serve(settings, [kind for kind in KINDS if only in (None, kind.name)]), _RUNNER)
 
 
 @main.command()
@@ -134,7 +136,7 @@ def webhook(path: str) -> None:
     if not _PATH.fullmatch(path):
         _fail(EXIT_BAD_USAGE, "--path: give a path such as /stripe/events: letters, digits, - _ . and /")
     configure_logging(settings.log_level, settings.log_format)
-    _run(_serve_webhook(settings, path))
+    _run(_serve_webhook(settings, path), _WEBHOOK)
 
 
 @main.command("catch-up")
@@ -151,7 +153,7 @@ def catch_up(since: str) -> None:
         begins = read_since(since, datetime.now(UTC))
     except BadSince as error:
         _fail(EXIT_BAD_USAGE, f"--since: {error}")
-    if not _run(_catch_up(_settings(need_stripe=True), begins)):
+    if not _run(_catch_up(_settings(need_stripe=True), begins), _RUNNER):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -160,10 +162,10 @@ def catch_up(since: str) -> None:
 @click.option("--look-up", metavar="REASON", help="Have the rows looked up that do not know what Stripe did.")
 @click.option("--resume", metavar="REASON", help="Let calls go on after a restore, if what was found allows it.")
 def reconcile(since: str | None, look_up: str | None, resume: str | None) -> None:
-    """Compare all transfers and reversals at Stripe with the database, and say what differs.
+    """Compare Stripe's transfers and reversals with the database.
 
-    Beside live runners, and as a nightly check: it changes nothing unless it is told to. Exit code 1 if something
-    differs, if Stripe could not be read to the end, or if what it was told to do cannot be done.
+    Says what differs. Beside live runners, and as a nightly check: it changes nothing unless it is told to. Exit code
+    1 if something differs, if Stripe could not be read to the end, or if what it was told to do cannot be done.
     """
     from runner.catch_up import BadSince, read_since
 
@@ -176,7 +178,8 @@ def reconcile(since: str | None, look_up: str | None, resume: str | None) -> Non
     for name, reason in (("--look-up", look_up), ("--resume", resume)):
         if reason is not None and not (reason.strip() and reason.isprintable() and len(reason) <= _REASON_LIMIT):
             _fail(EXIT_BAD_USAGE, f"{name}: give a reason of 1 to {_REASON_LIMIT} printable characters; it is logged")
-    if not _run(_reconcile(_settings(need_stripe=True), begins, look_up, resume)):
+    group = _RUNNER if look_up is None and resume is None else _TRIAGE
+    if not _run(_reconcile(_settings(need_stripe=True), begins, look_up, resume), group):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -197,7 +200,7 @@ def status() -> None:
         finally:
             await database.close()
 
-    if not _run(show()):
+    if not _run(show(), _READONLY):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -229,7 +232,7 @@ def doctor(with_stripe: bool) -> None:
         finally:
             await database.close()
 
-    if not _run(examine()):
+    if not _run(examine(), _READONLY):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -365,8 +368,8 @@ def _settings(*, need_stripe: bool, need_webhook: bool = False) -> Settings:
     return settings
 
 
-def _run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run to the end, and turn what may go wrong at start into its line and exit code."""
+def _run(work: Coroutine[Any, Any, Result], group: str) -> Result:
+    """Run to the end, and turn what may go wrong at start into its line and exit code; `group` is who may do it."""
     try:
         return asyncio.run(work)
     except DatabaseUnavailable as error:
@@ -374,17 +377,17 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
     except SchemaUnusable as error:
         _fail(EXIT_SCHEMA_UNUSABLE, str(error))
     except psycopg.Error as error:
-        _fail(EXIT_SCHEMA_UNUSABLE, _line(error))
+        _fail(EXIT_SCHEMA_UNUSABLE, _line(error, group))
     except (KeyRefused, WrongAccount) as error:
         _fail(EXIT_STRIPE_REFUSED, str(error))
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
 
 
-def _line(error: Exception) -> str:
+def _line(error: Exception, group: str | None = None) -> str:
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    if getattr(error, "sqlstate", None) == _NO_RIGHT:
-        line += "; the login has to be a member of marketplace_runner, or to look, of marketplace_readonly"
+    if group is not None and getattr(error, "sqlstate", None) == _NO_RIGHT:
+        line += f"; the login has to be a member of {group}"
     return safe_text(line, 500)
 
 

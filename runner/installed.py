@@ -60,7 +60,7 @@ def _refuse_without_roles(connection: psycopg.Connection[Any]) -> None:
     """Before the first migration, and not at the one that makes the roles."""
     asked = connection.execute(
         "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regrole(name) IS NULL"
-        " AND NOT EXISTS (SELECT FROM pg_roles AS r WHERE r.rolname = current_user AND (r.rolsuper OR r.rolcreaterole))",
+        " AND NOT EXISTS (SELECT FROM pg_roles WHERE rolname = current_user AND (rolsuper OR rolcreaterole))",
         (list(_ROLES),),
     )
     me = connection.info.user
@@ -75,9 +75,7 @@ def _refuse_without_roles(connection: psycopg.Connection[Any]) -> None:
         (_OWNER,),
     ).fetchone()
     if is_left_out == (True,):
-        raise MigrationRefused(
-            f'role {me} is not a member of {_OWNER}; as an administrator: grant {_OWNER} to "{me}"'
-        )
+        raise MigrationRefused(f'role {me} is not a member of {_OWNER}; as an administrator: grant {_OWNER} to "{me}"')
 
 
 def _refuse_newer(connection: psycopg.Connection[Any]) -> None:

@@ -116,7 +116,7 @@ class _Migrator:
                 )
 
     def _make_room_for_indexes(self, backend: Any, migrations: Any) -> None:
-        """Drop what is left of builds that were cut off. What is not there is built, whatever its migration is marked as."""
+        """Drop what is left of builds that were cut off. What is missing is built, though its migration is marked."""
         for index in invalid_indexes(self._connection):
             if index.name in self._builders and index.built_by is not None:
                 raise MigrationRefused(f"index {index.name} is being built by pid {index.built_by}; wait for its end")

@@ -27,7 +27,7 @@ class MigrationPlan:
         """A line for each thing that would be done, and for what waits meanwhile."""
         lines = [f"would drop {name}, which is not valid, and build it anew" for name in self.invalid]
         lines += [f"would apply {migration_id}{_stopped(migration_id)}" for migration_id in self.pending]
-        lines.append(f"would load functions: {'other ones than' if self.functions_differ else 'the same as'} are there")
+        lines.append(f"would load functions: {'other ones than' if self.functions_differ else 'the same as'} the last")
         return [*lines, f"would leave the database at {own_release().migration_head}; nothing was changed"]
 
 

@@ -129,7 +129,7 @@ def print_attention(console: Console, problems: list[Attention]) -> None:
         if len(problems) > _ATTENTION_LIMIT:
             console.print(f"{len(problems) - _ATTENTION_LIMIT} more.")
         console.print("All of them: select * from marketplace.needs_attention;")
-        console.print("What to do about them: the README, under 'Looking around with psql'.")
+        console.print("What to do about them: docs/triage.md.")
 
 
 def print_budget(console: Console, budget: RateBudget) -> None:

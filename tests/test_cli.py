@@ -349,7 +349,7 @@ def test_a_dry_run_of_migrate_is_1_if_there_is_something_to_do(empty_dsn: str) -
     assert (before.exit_code, after.exit_code) == (1, 0)
     assert (before.stderr, after.stderr) == ("", "")
     assert "would apply 0006.create-reversal-requests: stops writers of seller_transfers" in before.stdout.splitlines()
-    assert after.stdout.splitlines()[0] == "would load functions: the same as are there"
+    assert after.stdout.splitlines()[0] == "would load functions: the same as the last"
     assert after.stdout.splitlines()[-1].endswith("; nothing was changed")
 
 
@@ -454,7 +454,7 @@ def test_status_with_a_parked_row_is_1_and_says_where_to_look(
     assert ": Two reversals were made for one: give one back by a transfer." in result.stdout
     assert "\nPARKED since " in result.stdout
     assert "select id, status from marketplace.retry_now(p_id => " in result.stdout
-    assert "from marketplace.needs_attention;\nWhat to do about them: the README, under " in result.stdout
+    assert "from marketplace.needs_attention;\nWhat to do about them: docs/triage.md." in result.stdout
 
 
 def test_status_shows_the_rate_and_the_runners(dsn: str, db: Database) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
 from psycopg.types.numeric import Int4
 
 from runner import reconcile as reconcile_module
@@ -172,6 +173,22 @@ def test_a_stripe_that_fails_for_good_means_1_and_nothing_is_compared(
     assert f"ended early, and nothing was compared: {run['trouble']}" in result.stdout
     assert "esumed" not in result.stdout
     assert kinds(db) == []
+
+
+def test_a_login_that_may_compare_and_no_more_is_told_so_after_the_differences(
+    dsn: str, db: Database, simulator: SimulatorClient
+) -> None:
+    record_paid(db, ["red"], ["tr_red"])
+    db.execute("create role comparer login in role marketplace_runner")
+    try:
+        for option in ("--look-up", "--resume"):
+            result = reconcile(make_conninfo(dsn, user="comparer"), simulator, option, "to see")
+
+            assert result.exit_code == 4
+            assert "NOT AT STRIPE" in result.stdout
+            assert result.stderr.endswith("; the login has to be a member of marketplace_triage\n")
+    finally:
+        db.execute("drop role comparer")
 
 
 def test_each_request_is_paid_for_from_the_budget_of_all(dsn: str, db: Database, simulator: SimulatorClient) -> None:

@@ -410,7 +410,7 @@ def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_serve
     shop = own_server.dsn("shop", "deployer")
 
     for refused in (migrate, plan_migration):
-        with pytest.raises(MigrationRefused, match="alter role \"shy\" createrole"):
+        with pytest.raises(MigrationRefused, match='alter role "shy" createrole'):
             refused(own_server.dsn("shy_shop", "shy"))
     with open_database(own_server.dsn("shy_shop")) as untouched:
         assert rows(untouched, "select from pg_namespace where nspname = 'marketplace'") == []
@@ -430,7 +430,7 @@ def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_serve
     with open_database(shop) as db:
         db.execute("grant create on database shop to shy; grant create on schema public to shy")
     for refused in (migrate, plan_migration):
-        with pytest.raises(MigrationRefused, match="grant marketplace_owner to \"shy\""):
+        with pytest.raises(MigrationRefused, match='grant marketplace_owner to "shy"'):
             refused(own_server.dsn("shop", "shy"))
     with open_database(shop) as db:
         db.execute("drop role shop_app")
@@ -449,3 +449,7 @@ def test_a_login_without_a_group_is_told_which_one_it_needs(own_server: Embedded
         shown = CliRunner().invoke(main, ["status"], env={"DATABASE_URL": own_server.dsn("told", name)})
         assert shown.exit_code == code, shown.output
         assert ("marketplace_readonly" in shown.output) == (name == "newcomer")
+    for command, group in (("doctor", "marketplace_readonly"), ("webhook", "marketplace_app")):
+        environment = {"DATABASE_URL": own_server.dsn("told", "newcomer"), "STRIPE_WEBHOOK_SECRET": f"whsec_{'a' * 32}"}
+        shown = CliRunner().invoke(main, [command], env=environment)
+        assert (shown.exit_code, group in shown.output) == (4, True), shown.output
