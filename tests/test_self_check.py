@@ -210,6 +210,7 @@ def test_what_each_part_finds_is_found_by_the_whole(db: Database) -> None:
         ("function missing", "marketplace.reopen(bigint,text,text)"),
         ("foreign function", "marketplace.reopened(bigint,text,text)"),
         ("open grant", "table marketplace.charges"),
+        ("open grant", "routine marketplace.reopened(bigint,text,text)"),
         ("stale lock", "public.yoyo_lock"),
         ("history does not hold", f"transfer {transfer_id}"),
     }
