@@ -11,6 +11,24 @@ _OLDEST_SERVER = 140000
 _OWNER = "marketplace_owner"
 _ROLES = (_OWNER, "marketplace_app", "marketplace_runner", "marketplace_triage", "marketplace_readonly")
 
+# Whose they may be: of who migrates, a superuser, the database's owner, a member of marketplace_owner. Asked before the
+# search_path is safe: every operator fits exactly.
+_FOREIGN_TABLES = """
+SELECT c.relname::text, o.rolname::text
+FROM pg_catalog.pg_class AS c
+INNER JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+INNER JOIN pg_catalog.pg_roles AS o ON o.oid = c.relowner
+INNER JOIN pg_catalog.pg_database AS d ON d.datname = pg_catalog.current_database()
+INNER JOIN pg_catalog.pg_roles AS me ON me.rolname = current_user
+LEFT JOIN pg_catalog.pg_roles AS g ON g.rolname = 'marketplace_owner'::name
+WHERE n.nspname = pg_catalog.current_schema()
+  AND c.relname IN ('_yoyo_migration'::name, '_yoyo_log'::name, '_yoyo_version'::name, 'yoyo_lock'::name)
+  AND NOT (o.rolsuper OR o.oid = me.oid OR o.oid = d.datdba
+    OR NOT me.rolsuper AND pg_catalog.pg_has_role(o.oid, 'USAGE')
+    OR coalesce(pg_catalog.pg_has_role(o.oid, g.oid, 'MEMBER'), false))
+ORDER BY c.oid
+"""
+
 
 class MigrationRefused(Exception):
     """The database cannot be brought to this release; the message is for a person."""
@@ -27,12 +45,14 @@ def refuse_what_cannot_work(connection: psycopg.Connection[Any]) -> None:
             " create database … encoding 'UTF8' template template0"
         )
     may = connection.execute(
-        "SELECT has_database_privilege(current_database(), 'CREATE'), has_schema_privilege('public', 'CREATE')"
+        "SELECT pg_catalog.has_database_privilege(pg_catalog.current_database(), 'CREATE'),"
+        " pg_catalog.has_schema_privilege('public', 'CREATE')"
     ).fetchone()
     if may != (True, True):
         raise MigrationRefused(
             f"role {connection.info.user} may not create in the database and in its schema public; migrate as its owner"
         )
+    _refuse_foreign_tables(connection)
     _refuse_without_roles(connection)
     try:
         _refuse_newer(connection)
@@ -78,6 +98,15 @@ def _refuse_without_roles(connection: psycopg.Connection[Any]) -> None:
         raise MigrationRefused(f'role {me} is not a member of {_OWNER}; as an administrator: grant {_OWNER} to "{me}"')
 
 
+def _refuse_foreign_tables(connection: psycopg.Connection[Any]) -> None:
+    """What stands where yoyo has its tables may bring triggers along: they would run with our rights."""
+    for name, owner in connection.execute(_FOREIGN_TABLES).fetchall():
+        raise MigrationRefused(
+            f"table {name}, where yoyo notes what is applied, belongs to {owner}, who may not migrate: drop it, or"
+            " alter table … owner to whoever migrates"
+        )
+
+
 def _refuse_newer(connection: psycopg.Connection[Any]) -> None:
     """An older program must not load its functions over newer ones."""
     if not _is_there(connection, "marketplace.schema_release"):
@@ -87,7 +116,7 @@ def _refuse_newer(connection: psycopg.Connection[Any]) -> None:
         raise MigrationRefused(
             f"the database is at {head[0]}, newer than this program; install that release to migrate"
         )
-    known = connection.execute("SELECT to_regprocedure('marketplace._release()') IS NOT NULL").fetchone()
+    known = connection.execute("SELECT pg_catalog.to_regprocedure('marketplace._release()') IS NOT NULL").fetchone()
     if known != (True,):
         return
     loaded = connection.execute("SELECT marketplace._release()").fetchone()
@@ -109,7 +138,7 @@ def _refuse_edited_files(connection: psycopg.Connection[Any]) -> None:
     for migration_id, sha256 in connection.execute(
         "SELECT f.migration_id, f.sha256 FROM marketplace.migration_files AS f"
         " INNER JOIN _yoyo_migration AS m"
-        " ON m.migration_id = f.migration_id AND m.applied_at_utc AT TIME ZONE 'UTC' = f.applied_at ORDER BY 1"
+        " ON m.migration_id::text = f.migration_id AND m.applied_at_utc AT TIME ZONE 'UTC' = f.applied_at ORDER BY 1"
     ):
         if ours.get(migration_id, sha256) != sha256:
             raise MigrationRefused(
@@ -120,4 +149,4 @@ def _refuse_edited_files(connection: psycopg.Connection[Any]) -> None:
 
 
 def _is_there(connection: psycopg.Connection[Any], table: str) -> bool:
-    return connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone() == (True,)
+    return connection.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (table,)).fetchone() == (True,)

@@ -18,6 +18,8 @@ from psycopg.rows import class_row
 Result = TypeVar("Result")
 Notify = Callable[[str], None]
 
+# Nothing that others may have made.
+SAFE_PATH = "pg_catalog, pg_temp"
 _NO_LOCK = "55P03"
 _DEADLOCK = "40P01"
 _LOOK_SECONDS = 0.1
@@ -92,6 +94,7 @@ class LockWatch:
         self._connection = psycopg.connect(
             self._conninfo, autocommit=True, application_name="seller-transfers migrate watches locks"
         )
+        self._connection.execute(f"SET search_path = {SAFE_PATH}")
         self._thread.start()
         return self
 

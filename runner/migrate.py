@@ -3,7 +3,9 @@
 yoyo alone is not enough for an operator (a DBA may still use it: `yoyo apply` works on db/migrations). It loads the
 functions only when a migration was pending, keeps its lock row when it is killed, waits for locks without end or gives
 up at once, marks an index that was left invalid as built, does not notice an edited file, knows no server notices and
-refuses a URL with several hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet.
+refuses a URL with several hosts. All of it happens under an advisory lock of our own, so that two deploys do not meet,
+and with nothing on the search_path that others may have put into schema public: an operator that fits better than
+PostgreSQL's own would run with the rights of who migrates.
 """
 
 import time
@@ -20,7 +22,7 @@ from yoyo.connections import parse_uri
 
 from runner.installed import MigrationRefused, refuse_what_cannot_work
 from runner.invalid_indexes import drop_invalid, invalid_indexes, missing_indexes, statement_to_drop
-from runner.lock_waits import LockWatch, Notify, Patience, in_the_way, patiently, why
+from runner.lock_waits import SAFE_PATH, LockWatch, Notify, Patience, in_the_way, patiently, why
 from runner.migration_files import index_builders
 from runner.pooler import is_shared
 from runner.schema import db_folder
@@ -51,18 +53,34 @@ class _Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo has no t
     notify: Notify
     watch: LockWatch
     lock_timeout_seconds: float
+    home: str | None
 
     def connect(self, dburi: Any) -> psycopg.Connection[Any]:
         connection = _connect(self.conninfo)
         connection.add_notice_handler(_pass_warnings_to(self.notify))
         self.schema = None
+        self.home = connection.execute("SELECT pg_catalog.current_schema()").fetchone()[0]  # type: ignore[index]
+        connection.execute(f"SET search_path = {SAFE_PATH}")
         connection.execute(f"SET lock_timeout = '{self.lock_timeout_seconds * 1000:.0f}ms'")
         connection.execute("SET marketplace.guards_may_change = 'on'")
         self.watch.add(connection.info.backend_pid)
         return connection
 
+    def quote_identifier(self, s: str) -> str:
+        quoted: str = super().quote_identifier(s)
+        ours = s in (self.migration_table, self.lock_table, self.log_table, self.version_table)
+        return f"{super().quote_identifier(self.home)}.{quoted}" if ours else quoted
+
     def list_tables(self, **kwargs: Any) -> list[str]:
-        return super().list_tables(**kwargs)  # type: ignore[no-any-return]  # yoyo has no types
+        found = self.execute(
+            "SELECT c.relname FROM pg_class AS c INNER JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = :home AND c.relkind = 'r'",
+            {"home": self.home},
+        )
+        return [name for (name,) in found.fetchall()]
+
+    def _check_transactional_ddl(self) -> bool:
+        return True  # asked by making a table, where none is to be made
 
 
 class _Migrator:
@@ -186,6 +204,7 @@ def migrate(
     warnings: list[str] = []
     with _our_lock(conninfo) as connection, LockWatch(conninfo, warn) as watch:
         refuse_what_cannot_work(connection)
+        connection.execute(f"SET search_path = {SAFE_PATH}")
         migrator = _Migrator(connection, watch, report, warn, patience)
         facts = {
             "conninfo": conninfo,
@@ -234,7 +253,7 @@ def _our_lock(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
         # Asked for again and again, not waited for: a statement that waits keeps a snapshot, which the other migrator's
         # CREATE INDEX CONCURRENTLY would wait for in turn.
         deadline = time.monotonic() + _LOCK_WAIT_SECONDS
-        while connection.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
+        while connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
             if time.monotonic() > deadline:
                 raise MigrationRefused(
                     f"another migration is running; it did not end within {_LOCK_WAIT_SECONDS:.0f} s"
@@ -244,4 +263,4 @@ def _our_lock(conninfo: str) -> Iterator[psycopg.Connection[Any]]:
             yield connection
         finally:
             if connection.info.transaction_status is not TransactionStatus.UNKNOWN:
-                connection.execute("SELECT pg_advisory_unlock(%s)", (_LOCK,))
+                connection.execute("SELECT pg_catalog.pg_advisory_unlock(%s)", (_LOCK,))

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-_ASK = "SELECT pg_backend_pid()"
+_ASK = "SELECT pg_catalog.pg_backend_pid()"
 # Others that use the pool may come between two questions.
 _TRIES = 10
 

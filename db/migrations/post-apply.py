@@ -41,8 +41,13 @@ def load_functions(connection: Any) -> None:
             (head.removesuffix(".sql"), digest),
         )
         note_functions(cursor, [path.read_text(encoding="utf-8") for path in files])
+        # yoyo made its tables where the path begins. Nothing is compared there: the operator might be anybody's.
         cursor.execute("set local search_path to default")
-        note_migration_files(cursor)
+        cursor.execute("select migration_id, applied_at_utc from _yoyo_migration")
+        marked = cursor.fetchall()
+        cursor.execute("set local search_path = pg_catalog, pg_temp")
+        note_migration_files(cursor, dict(marked))
+        cursor.execute("set local search_path to default")
 
 
 def _drop_old_helpers(cursor: Any, source: str) -> None:
@@ -82,21 +87,20 @@ def note_functions(cursor: Any, texts: list[str]) -> None:
     )
 
 
-def note_migration_files(cursor: Any) -> None:
-    """Note the SHA-256 of the file of every migration that yoyo has marked since it was noted."""
+def note_migration_files(cursor: Any, marked: dict[str, Any]) -> None:
+    """Note the SHA-256 of the file of every migration that yoyo has marked, at that time, since it was noted."""
     files = {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in MIGRATIONS.glob("[0-9]*.sql")}
     cursor.execute(
-        "delete from marketplace.migration_files as f "
-        "where not exists (select from _yoyo_migration as m where m.migration_id = f.migration_id)"
+        "delete from marketplace.migration_files as f where f.migration_id <> all (%s::text[])", (list(marked),)
     )
-    cursor.execute(
+    noted = [(each, files[each], at) for each, at in marked.items() if each in files]
+    cursor.executemany(
         "insert into marketplace.migration_files as f (migration_id, sha256, applied_at) "
-        "select m.migration_id, x.sha256, m.applied_at_utc at time zone 'UTC' from _yoyo_migration as m "
-        "inner join unnest(%s::text[], %s::text[]) as x (migration_id, sha256) on x.migration_id = m.migration_id "
+        "values (%s, %s, %s::timestamp at time zone 'UTC') "
         "on conflict on constraint pk_migration_files do update set sha256 = excluded.sha256, "
         "applied_at = excluded.applied_at, noted_at = clock_timestamp() "
         "where f.applied_at <> excluded.applied_at",
-        (list(files), list(files.values())),
+        noted,
     )
 
 
