@@ -15,6 +15,7 @@ from tests.support.transfers import (
     call,
     claim,
     claim_again,
+    claim_post,
     claimed_call,
     contents,
     create_transfer,
@@ -151,6 +152,47 @@ def test_a_reversal_of_ours_that_came_to_nothing_is_none(db: Database) -> None:
     assert transfer(db, leased["id"])["failure_code"] == "insufficient_balance"
     diag = refused(db, leased["id"], "trr_a")
     assert (diag.sqlstate, diag.column_name) == ("22023", "p_stripe_reversal_id")
+
+
+def test_of_a_row_that_is_parked_one_that_failed_is_not_taken(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_a", status="failed"))
+    record_one(db, timeout(claim_post(db, leased["id"])))
+    pass_time(db, leased["id"], "2 hours")
+    looked = claim_again(db, leased["id"])
+    listed = [ours(db, looked, "trr_a", status="failed"), ours(db, looked, "trr_b"), ours(db, looked, "trr_c")]
+    record_one(db, seen(looked, *listed, amount=2000))
+    diag = refused(db, leased["id"], "trr_a")
+    assert (diag.sqlstate, diag.column_name) == ("22023", "p_stripe_reversal_id")
+    assert mark(db, leased["id"], "trr_c")["status"] == "reversed"
+
+
+def test_what_was_made_for_a_row_before_it_is_not_taken_for_somebody_elses(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, success(leased, "trr_a", status="failed"))
+    call(db, "give_up", p_id=leased["id"], p_reason="for now")
+    (successor,) = call(db, "reopen", p_id=leased["id"], p_reason="now")
+    diag = refused(db, successor["id"], "trr_a")
+    assert (diag.sqlstate, diag.column_name) == ("22023", "p_stripe_reversal_id")
+    assert f"made for transfer {leased['id']} here" in str(diag.message_primary)
+
+
+def test_what_may_have_been_made_for_another_part_is_not_taken_for_somebody_elses(db: Database) -> None:
+    record_transfer(db)
+    one, two = (request_parts(db, {"key-1": 400}, request)[0]["id"] for request in ("re_1", "re_2"))
+    run(db, f"update marketplace.seller_transfers set next_retry_at = now() + interval '1 day' where id = {two}")
+    leased = claim_post(db, one)
+    assert refused(db, two, "trr_1").sqlstate == "ST002"
+    lapse_lease(db, one)
+    (looked,) = claim(db)
+    assert f"retry_now(p_id => {one}" in str(refused(db, two, "trr_1").message_hint)
+    record_one(db, success(leased, "trr_1"))
+    diag = refused(db, two, "trr_1")
+    assert (diag.sqlstate, diag.column_name) == ("22023", "p_stripe_reversal_id")
+
+    record_one(db, seen(looked, ours(db, looked, "trr_1")))
+    assert refused(db, two, "trr_1").sqlstate == "ST003"
+    assert mark(db, two)["status"] == "reversed"
 
 
 DOUBTS = {

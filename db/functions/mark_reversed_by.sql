@@ -7,14 +7,14 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return coalesce(p_row.parked_reason ~ ('\m' || p_stripe_reversal_id || '\M'), false) or exists (
-    select from marketplace.transfer_attempts as a
-    where a.transfer_id = p_row.id and a.stripe_object_id = p_stripe_reversal_id);
+  -- Its calls have made others, too: those that failed.
+  return coalesce(p_row.parked_reason ~ ('\m' || p_stripe_reversal_id || '\M'), false)
+    or coalesce(p_row.stripe_reversal_id = p_stripe_reversal_id, false);
 end
 $$;
 
 comment on function marketplace._is_named_as_ours(text, marketplace.seller_transfers) is
-  'True if a call for the row made or found this reversal.';
+  'True if the row is parked for this reversal, or Stripe has accepted it for the row.';
 
 create or replace function marketplace._require_reversal_of_ours(
   p_stripe_reversal_id text, p_row marketplace.seller_transfers
@@ -41,7 +41,7 @@ end
 $$;
 
 comment on function marketplace._require_reversal_of_ours(text, marketplace.seller_transfers) is
-  'Raises 22023 for a reversal that no call for the row made or found, ST003 for another one than Stripe accepted for it.';
+  'Raises 22023 for a reversal that the row is not parked for, ST003 for another one than Stripe accepted for it.';
 
 create or replace function marketplace._require_reversal_of_others(
   p_stripe_reversal_id text, p_row marketplace.seller_transfers
@@ -51,15 +51,35 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_id bigint;
 begin
-  if marketplace._is_named_as_ours(p_stripe_reversal_id, p_row) then
-    raise exception '% is of transfer % itself, and came to nothing', p_stripe_reversal_id, p_row.id
+  select t.id into v_id from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
+  where marketplace._is_named_as_ours(p_stripe_reversal_id, t) or exists (
+    select from marketplace.transfer_attempts as a
+    where a.transfer_id = t.id and a.stripe_object_id = p_stripe_reversal_id)
+  order by t.id = p_row.id desc, t.id
+  limit 1;
+  if found then
+    raise exception '% was made for transfer % here, and not elsewhere', p_stripe_reversal_id, v_id
       using errcode = 'invalid_parameter_value',
             hint = format('If it stands at Stripe now: retry_now(p_id => %s, p_reason => ''…''), and a look-up tells.', p_row.id),
+            schema = 'marketplace', table = 'seller_transfers', column = 'p_stripe_reversal_id';
+  end if;
+  -- What others of the same transfer have asked for may be what the person has seen.
+  select t.id into v_id from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
+  where t.id <> p_row.id and t.status = 'reversal_pending' and (t.lease_token is not null or t.call_unknown)
+    and not marketplace._is_seen(t)
+  order by t.id
+  limit 1;
+  if found then
+    raise exception '% may have been made for transfer %, of which that is not certain', p_stripe_reversal_id, v_id
+      using errcode = 'ST002',
+            hint = format('retry_now(p_id => %s, p_reason => ''…''), then wait for the look-up.', v_id),
             schema = 'marketplace', table = 'seller_transfers', column = 'p_stripe_reversal_id';
   end if;
 end
 $$;
 
 comment on function marketplace._require_reversal_of_others(text, marketplace.seller_transfers) is
-  'Raises 22023 for a reversal that a call for the row made: Stripe said that it failed.';
+  'Raises 22023 for a reversal that a call for a row of the same transfer at Stripe made or found; ST002 while it may be one of those.';
