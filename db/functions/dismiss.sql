@@ -44,4 +44,4 @@ end
 $$;
 
 comment on function marketplace.dismiss(text, text) is
-  'Takes a problem out of needs_attention for good, and keeps who did and why (dismissals, and the log of its transfer). Nothing else changes: an event that is kept is tried again as before, a row that has ended may be reopened. The same call again changes nothing. Raises 22023 for no problem, ST002 for what is parked or paused, and for a database that is not the one it was.';
+  'Takes a problem out of needs_attention for good, and keeps who did and why (dismissals, and the log of its transfer). Nothing else changes: an event that is kept is tried again as before, and shown again if something else keeps it; a row that has ended may be reopened. The same call again changes nothing. Raises 22023 for no problem, ST002 for what is parked or paused, and for a database that is not the one it was.';

@@ -91,7 +91,9 @@ with problems as (
   -- One that waits for its order to be recorded is nothing unusual for a while.
   select
     'event kept', e.kept_since < clock_timestamp() - interval '1 hour', e.kept_since, null, e.order_id,
-    format('%s %s: %s', e.type, e.event_id, e.detail), e.next_step, format('event:%s', e.event_id)
+    format('%s %s: %s', e.type, e.event_id, e.detail), e.next_step,
+    -- Should something else come to stand in its way, that is another problem.
+    format('event:%s:%s', e.event_id, left(md5(e.detail), 8))
   from marketplace.kept_events as e
   union all
   -- The rows have gone on since: what a comparison found is told by itself, and by the next one.
