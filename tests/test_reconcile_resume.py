@@ -1,11 +1,14 @@
 """db/functions/reconcile_resume.sql: what lets calls go on in a database that was restored, and what does not."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import psycopg
 import pytest
 from psycopg.rows import DictRow
 
-from tests.support.databases import Database, row, rows, value
+from tests.support.databases import Connect, Database, row, rows, value
 from tests.support.failovers import control, pass_since_failover, promote, register_own
+from tests.support.sessions import impatient, wait_until_blocked
 from tests.support.stripe_lists import (
     ANOTHER_DATABASE,
     begin,
@@ -104,6 +107,22 @@ def test_what_is_asked_again_late_is_looked_for_from_before_what_was_lost(db: Da
     (leased,) = claim_sends(db)
     assert leased["action"] == "look_up_transfer"
     assert leased["created_after"].timestamp() <= long_ago - 86400
+
+
+def test_who_begins_another_run_waits_until_this_one_is_judged(connect: Connect) -> None:
+    """What was listed tells how far back to look; another run clears it."""
+    first, second = impatient(connect), impatient(connect)
+    register_own(first)
+    restore(first)
+    long_ago = seconds_ago(40 * 86400)
+    compared(first, listed_transfer(1, metadata=sent_mark(first), created=long_ago))
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with first.transaction():
+            resume_by(first, last_run(first))
+            beginning = pool.submit(begin, second)
+            wait_until_blocked(connect(), second)
+        beginning.result(20)
+    assert control(second)["lost_since"].timestamp() <= long_ago
 
 
 def test_nothing_that_was_found_shortens_how_far_back_is_looked(db: Database) -> None:

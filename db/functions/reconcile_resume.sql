@@ -39,6 +39,8 @@ begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
   perform marketplace._notice_change();
+  -- Who begins another run clears what this one has read; not before this one has been judged by it.
+  perform pg_advisory_xact_lock(hashtextextended('seller-transfers reconcile', 0));
   v_run := marketplace._lock_run(p_run_id);
   select * into strict v_control from marketplace.stripe_control;
   v_now := clock_timestamp();
