@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow
 
-from tests.support.databases import Database
+from tests.support.databases import Database, value
 from tests.support.look_ups import seen
 from tests.support.raw_transfers import add_transfer
 from tests.support.transfers import (
@@ -20,6 +20,7 @@ from tests.support.transfers import (
     record_transfer,
     refunded_transfer,
     refusal,
+    request_lines,
     request_parts,
     request_reversal,
     status_log,
@@ -78,6 +79,25 @@ def test_a_reversal_that_was_given_up_goes_on_with_a_look(db: Database) -> None:
     # The answer to the key before is stored at Stripe.
     assert posted["idempotency_key"] == dead["idempotency_key"][:-1] + "2"
     assert record_one(db, success(posted))["status"] == "reversed"
+
+
+def test_what_is_on_its_way_again_is_no_longer_missed_by_a_request_for_everything(db: Database) -> None:
+    record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 400})
+    call(db, "give_up", p_id=part["id"], p_reason="for now")
+    request_reversal(db, p_reversal_request_id="re_2")
+    assert request_lines(db, "re_2") == [("key-1", 1000, 600, 400)]
+
+    reopen(db, part["id"])
+
+    at_commit(db)
+    assert request_lines(db, "re_2") == [("key-1", 1000, 1000, 0)]
+    assert value(db, "select count(*) from marketplace.needs_attention") == 0
+    assert value(db, "select not_given_back from marketplace.seller_debts") == 1000
+    # Its own request fails: the other one wants it all the same.
+    withdraw(db)
+    wanted = "select sum(amount) from marketplace.seller_transfers where status = 'reversal_pending'"
+    assert value(db, f"{wanted} and reversal_request_id = 're_2'") == 1000
 
 
 def test_one_row_has_one_successor(db: Database) -> None:

@@ -103,6 +103,13 @@ begin
     call_last_sent_at = p_before.call_last_sent_at,
     call_absent_at = null
   where id = p_id;
+  -- A request for everything that came meanwhile could not have it; it is on its way again, and wanted once.
+  update marketplace.reversal_request_lines as l
+  set met = l.met + least(l.unmet, p_before.amount), unmet = l.unmet - least(l.unmet, p_before.amount)
+  from marketplace.reversal_requests as r
+  where p_before.completed_at is not null and r.reversal_request_id = l.reversal_request_id
+    and l.transfer_id = coalesce(p_before.root_id, p_before.id) and l.unmet > 0
+    and r.is_whole and r.withdrawn_at is null and not r.is_evidence;
 end
 $$;
 
