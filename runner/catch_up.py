@@ -16,9 +16,11 @@ import psycopg
 
 from runner.account import KeyRefused, StripeUnreachable
 from runner.clean import safe_text
-from runner.database import Database, DatabaseUnavailable, IngestedEvent, SchemaUnusable
+from runner.connection import DatabaseUnavailable, SchemaUnusable
+from runner.database import Database
 from runner.event import NotAnEvent, read_event
 from runner.inbox import ingest
+from runner.records import IngestedEvent
 
 KEPT_BY_STRIPE = timedelta(days=30)
 # Somebody who asks for thirty days has thought for a moment.

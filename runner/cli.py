@@ -20,7 +20,8 @@ import structlog
 
 from runner.account import KeyRefused, StripeUnreachable
 from runner.clean import remember_secret, safe_text
-from runner.database import Database, DatabaseUnavailable, SchemaUnusable, WrongAccount
+from runner.connection import DatabaseUnavailable, SchemaUnusable, WrongAccount
+from runner.database import Database
 from runner.kinds import KINDS, Kind
 from runner.log import configure_logging
 from runner.schema import own_release

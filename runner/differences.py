@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from runner.clean import safe_text
-from runner.database import Difference
 from runner.reconcile import Compared
+from runner.records import Difference
 
 _SHOWN = 20
 

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from runner.account import Account, StripeUnreachable
-from runner.database import Database, Problem
+from runner.database import Database
+from runner.records import Problem
 from runner.schema import own_functions
 from runner.status import print_problems
 

@@ -3,8 +3,10 @@
 import asyncio
 from contextlib import suppress
 
-from runner.database import Conflicted, Database, DatabaseUnavailable, IngestedEvent
+from runner.connection import Conflicted, DatabaseUnavailable
+from runner.database import Database
 from runner.event import Event
+from runner.records import IngestedEvent
 
 # Together less than the ten seconds after which a sender may have given up: it is to hear of it.
 WAIT_SECONDS = 3.0

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from runner.database import Database, RecordedOutcome, StripeTask
+from runner.database import Database
 from runner.outcome import Outcome
+from runner.records import RecordedOutcome, StripeTask
 
 
 @dataclass(frozen=True, slots=True)

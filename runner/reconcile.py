@@ -16,16 +16,10 @@ import psycopg
 
 from runner.account import Account, KeyRefused, StripeUnreachable
 from runner.clean import safe_text
-from runner.database import (
-    Database,
-    DatabaseUnavailable,
-    Difference,
-    LookedUp,
-    NotResumed,
-    ReconcileRun,
-    SchemaUnusable,
-)
+from runner.connection import DatabaseUnavailable, NotResumed, SchemaUnusable
+from runner.database import Database
 from runner.outcome import UnreadableObject, read_page, read_reversal, read_transfer
+from runner.records import Difference, LookedUp, ReconcileRun
 
 # Seconds between tries of one request: a rate limit or an outage of a minute does not end an hour's run.
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)

@@ -15,7 +15,8 @@ import structlog
 
 from runner.account import Account, KeyRefused, StripeUnreachable
 from runner.clean import safe_text
-from runner.database import Database, DatabaseUnavailable, NotRegistered, WrongAccount
+from runner.connection import DatabaseUnavailable, NotRegistered, WrongAccount
+from runner.database import Database
 
 _FIRST_DELAY_SECONDS = 0.1
 _LAST_DELAY_SECONDS = 30.0

@@ -5,9 +5,9 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
-from runner.database import (
+from runner.database import Database
+from runner.records import (
     Attention,
-    Database,
     OpenReason,
     Problem,
     QueueHealth,

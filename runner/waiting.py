@@ -6,7 +6,7 @@ from contextlib import suppress
 import structlog
 
 from runner.clean import safe_text
-from runner.database import DatabaseUnavailable
+from runner.connection import DatabaseUnavailable
 
 _FIRST_SECONDS = 0.1
 _LAST_SECONDS = 5.0

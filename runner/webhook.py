@@ -14,9 +14,11 @@ import structlog
 from aiohttp import web
 
 from runner.clean import safe_text
-from runner.database import Database, DatabaseUnavailable, IngestedEvent, SchemaUnusable
+from runner.connection import DatabaseUnavailable, SchemaUnusable
+from runner.database import Database
 from runner.event import NotAnEvent, parse_event
 from runner.inbox import Inbox
+from runner.records import IngestedEvent
 from runner.settings import Settings
 from runner.signature import BadSignature, check_signature
 from runner.waiting import Backoff, first_of

@@ -15,18 +15,12 @@ import structlog
 
 from runner.clean import safe_text
 from runner.clock import boottime_seconds
-from runner.database import (
-    Database,
-    DatabaseUnavailable,
-    NotRegistered,
-    RecordedOutcome,
-    RowsLocked,
-    StripeTask,
-    listen,
-)
+from runner.connection import DatabaseUnavailable, NotRegistered, RowsLocked, listen
+from runner.database import Database
 from runner.kinds import KINDS, Kind
 from runner.outcome import Outcome
 from runner.pooler import SessionShared
+from runner.records import RecordedOutcome, StripeTask
 from runner.registration import VERSION, AccountChecker, Registration
 from runner.settings import Settings
 from runner.waiting import Backoff, first_of

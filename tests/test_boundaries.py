@@ -32,6 +32,7 @@ IMPORTERS = {
     # Where nothing but its exceptions and the reading of a conninfo is needed, too.
     "psycopg": {
         *MIGRATING,
+        "runner.connection",
         "runner.database",
         "runner.pooler",
         "runner.worker",
@@ -200,16 +201,15 @@ def test_each_library_is_imported_where_it_belongs(module: Module) -> None:
 
 @pytest.mark.parametrize("module", OUTSIDE_SANDBOX, ids=names(OUTSIDE_SANDBOX))
 def test_sql_is_in_the_database_module_and_where_migrating_needs_it(module: Module) -> None:
-    if module.name not in {"runner.database", "runner.pooler", *MIGRATING}:
+    if module.name not in {"runner.database", "runner.connection", "runner.pooler", *MIGRATING}:
         assert sql_texts(module) == []
+    if module.name not in {"runner.connection", "runner.pooler", *MIGRATING}:
         assert statements_run(module) == []
 
 
-def test_the_database_module_calls_functions_and_listens_and_that_is_all() -> None:
-    database = BY_NAME["runner.database"]
-
-    assert sql_beyond_functions(database) == []
-    assert "LISTEN …" in sql_texts(database)
+def test_the_database_module_calls_functions_and_the_connection_listens_and_that_is_all() -> None:
+    assert sql_beyond_functions(BY_NAME["runner.database"]) == []
+    assert sql_texts(BY_NAME["runner.connection"]) == ["LISTEN …"]
 
 
 def test_the_pooler_module_asks_one_thing_and_nothing_of_a_table() -> None:
@@ -245,7 +245,7 @@ def test_who_has_no_business_with_sql_has_none_with_its_driver(name: str) -> Non
 
 def test_the_worker_and_the_gateway_do_not_know_each_other() -> None:
     assert not [name for name in BY_NAME["runner.worker"].imports() if "gateway" in name or "stripe" in name]
-    assert not [name for name in BY_NAME["runner.gateway"].imports() if "database" in name or "worker" in name]
+    assert not [name for name in BY_NAME["runner.gateway"].imports() if "database" in name or "worker" in name or "connection" in name]
 
 
 def test_nothing_imports_the_wheel_with_postgresql_in_it_whose_import_does_things() -> None:

@@ -13,10 +13,11 @@ import pytest
 import structlog
 
 from runner.account import Account, KeyRefused, StripeUnreachable
+from runner.connection import SchemaUnusable, WrongAccount
 from runner.database import Database as RunnerDatabase
-from runner.database import RecordedOutcome, SchemaUnusable, StripeTask, WrongAccount
 from runner.kinds import KINDS, Kind
 from runner.outcome import Outcome, StripeObject, not_sent
+from runner.records import RecordedOutcome, StripeTask
 from runner.settings import load_settings
 from runner.worker import Worker
 from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import structlog
 
-from runner.database import RecordedOutcome
 from runner.outcome import Outcome, StripeObject
+from runner.records import RecordedOutcome
 from runner.worker import _facts, _level
 
 LATER = datetime(2026, 12, 1, tzinfo=UTC)
