@@ -8,29 +8,23 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 import psycopg
-import structlog
 
 from runner.account import KeyRefused, StripeUnreachable
 from runner.clean import remember_secret, safe_text
+from runner.commands import APPLICATION, bring_events, compare, examine, serve, serve_webhook, tell_status
 from runner.connection import DatabaseUnavailable, SchemaUnusable, WrongAccount
-from runner.database import Database
-from runner.kinds import KINDS, Kind
+from runner.kinds import KINDS
 from runner.log import configure_logging
 from runner.schema import own_release
 from runner.settings import BadSettings, Settings, load_settings
-from runner.status import show_status
-from runner.worker import Worker
-
-if TYPE_CHECKING:
-    from runner.gateway import Gateway
 
 EXIT_CHECK_FOUND_SOMETHING = 1
 EXIT_BAD_USAGE = 2
@@ -38,20 +32,17 @@ EXIT_DATABASE_UNREACHABLE = 3
 EXIT_SCHEMA_UNUSABLE = 4
 EXIT_STRIPE_REFUSED = 5
 
-_APPLICATION = "seller-transfers"
 _LINE_LIMIT = 2_000
 _REASON_LIMIT = 500
-_COMPARE_SECONDS = 3_600.0
 _NO_RIGHT = "42501"
 _RUNNER, _TRIAGE, _READONLY = "marketplace_runner", "marketplace_triage", "marketplace_readonly"
 _WEBHOOK = f"{_RUNNER}, or of marketplace_app"
 _PATH = re.compile(r"(/[A-Za-z0-9._-]+)+/?")
-_log = structlog.get_logger()
 Result = TypeVar("Result")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(version(_APPLICATION), prog_name=_APPLICATION)
+@click.version_option(version(APPLICATION), prog_name=APPLICATION)
 def main() -> None:
     """Pays sellers at Stripe, and takes the money back when buyers are refunded: exactly once, by PostgreSQL.
 
@@ -118,7 +109,7 @@ def run(only: str | None) -> None:
     """Make the Stripe calls that are due, until SIGTERM or SIGINT."""
     settings = _settings(need_stripe=True)
     configure_logging(settings.log_level, settings.log_format)
-    _run(_serve(settings, [kind for kind in KINDS if only in (None, kind.name)]), _RUNNER)
+    _run(serve(settings, [kind for kind in KINDS if only in (None, kind.name)]), _RUNNER)
 
 
 @main.command()
@@ -133,11 +124,16 @@ def webhook(path: str) -> None:
 
     Answers 2xx when an event is in the database. GET /healthz answers 200 while the database does.
     """
+    from runner.webhook import CannotListen
+
     settings = _settings(need_stripe=False, need_webhook=True)
     if not _PATH.fullmatch(path):
         _fail(EXIT_BAD_USAGE, "--path: give a path such as /stripe/events: letters, digits, - _ . and /")
     configure_logging(settings.log_level, settings.log_format)
-    _run(_serve_webhook(settings, path), _WEBHOOK)
+    try:
+        _run(serve_webhook(settings, path), _WEBHOOK)
+    except CannotListen as error:
+        _fail(EXIT_BAD_USAGE, str(error))
 
 
 @main.command("catch-up")
@@ -154,7 +150,7 @@ def catch_up(since: str) -> None:
         begins = read_since(since, datetime.now(UTC))
     except BadSince as error:
         _fail(EXIT_BAD_USAGE, f"--since: {error}")
-    if not _run(_catch_up(_settings(need_stripe=True), begins), _RUNNER):
+    if not _run(bring_events(_settings(need_stripe=True), begins), _RUNNER):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -180,7 +176,7 @@ def reconcile(since: str | None, look_up: str | None, resume: str | None) -> Non
         if reason is not None and not (reason.strip() and reason.isprintable() and len(reason) <= _REASON_LIMIT):
             _fail(EXIT_BAD_USAGE, f"{name}: give a reason of 1 to {_REASON_LIMIT} printable characters; it is logged")
     group = _RUNNER if look_up is None and resume is None else _TRIAGE
-    if not _run(_reconcile(_settings(need_stripe=True), begins, look_up, resume), group):
+    if not _run(compare(_settings(need_stripe=True), begins, look_up, resume), group):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -191,17 +187,7 @@ def status() -> None:
     Exit code 1 if a person is needed: parked rows, calls paused because Stripe refuses the key or knows no transfer, or
     something in the schema that is not as it should be.
     """
-    settings = _settings(need_stripe=False)
-
-    async def show() -> bool:
-        database = Database(settings.database_url.get_secret_value(), f"{_APPLICATION} status")
-        try:
-            await database.require_release(own_release())
-            return await show_status(database)
-        finally:
-            await database.close()
-
-    if not _run(show(), _READONLY):
+    if not _run(tell_status(_settings(need_stripe=False)), _READONLY):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -214,26 +200,7 @@ def doctor(with_stripe: bool) -> None:
     each difference. Changes nothing; reads everything, so give it a quiet hour or a standby. Exit code 1 if something
     was found that is more than a note.
     """
-    from runner.doctor import STATEMENT_SECONDS, show_examination
-
-    settings = _settings(need_stripe=with_stripe)
-
-    async def examine() -> bool:
-        database = Database(
-            settings.database_url.get_secret_value(),
-            f"{_APPLICATION} doctor",
-            statement_seconds=STATEMENT_SECONDS,
-        )
-        try:
-            await database.require_release(own_release())
-            if not with_stripe:
-                return await show_examination(database, None)
-            async with _gateway(settings) as gateway:
-                return await show_examination(database, gateway.check_account)
-        finally:
-            await database.close()
-
-    if not _run(examine(), _READONLY):
+    if not _run(examine(_settings(need_stripe=with_stripe), with_stripe=with_stripe), _READONLY):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)
 
 
@@ -259,106 +226,6 @@ def demo(orders: int) -> None:
     sys.exit(run_demo(orders))
 
 
-async def _require_release(settings: Settings) -> None:
-    database = Database(settings.database_url.get_secret_value(), f"{_APPLICATION} start")
-    try:
-        await database.require_release(own_release())
-    finally:
-        await database.close()
-
-
-def _gateway(settings: Settings) -> "Gateway":
-    from runner.gateway import Gateway
-
-    return Gateway(
-        settings.stripe_api_key.get_secret_value(),
-        settings.stripe_api_base,
-        settings.slots,
-        settings.call_deadline_seconds,
-    )
-
-
-async def _serve(settings: Settings, kinds: Sequence[Kind]) -> None:
-    await _require_release(settings)
-    async with _gateway(settings) as gateway:
-        worker = Worker(settings, gateway, kinds)
-        _stop_on_signals(worker.stop)
-        await worker.run()
-        _log.info("stopped")
-
-
-async def _serve_webhook(settings: Settings, path: str) -> None:
-    from runner.webhook import CannotListen, Webhook
-
-    await _require_release(settings)
-    endpoint = Webhook(settings, path)
-    _stop_on_signals(endpoint.stop)
-    try:
-        await endpoint.run()
-    except CannotListen as error:
-        _fail(EXIT_BAD_USAGE, str(error))
-    _log.info("stopped")
-
-
-async def _catch_up(settings: Settings, since: datetime) -> bool:
-    """Say what came of it; True if all is well."""
-    from runner.catch_up import catch_up, show
-
-    database = Database(settings.database_url.get_secret_value(), f"{_APPLICATION} catch-up")
-    try:
-        await database.require_release(own_release())
-        async with _gateway(settings) as gateway:
-            # As a runner does: the events of another account, or of the other mode, would be taken for ours.
-            account = await gateway.check_account()
-            await database.register_runner(settings.worker, version(_APPLICATION), account.id, account.livemode)
-            done = await catch_up(gateway, database, since, datetime.now(UTC) + timedelta(seconds=1))
-    except StripeUnreachable as error:
-        _fail(EXIT_CHECK_FOUND_SOMETHING, str(error))
-    finally:
-        await database.close()
-    return show(done)
-
-
-async def _reconcile(settings: Settings, since: datetime | None, look_up: str | None, resume: str | None) -> bool:
-    """Say what came of it; True if nothing differs."""
-    from runner.differences import show, show_actions
-    from runner.reconcile import act, reconcile
-
-    # Comparing takes a while where there are many rows.
-    database = Database(
-        settings.database_url.get_secret_value(), f"{_APPLICATION} reconcile", statement_seconds=_COMPARE_SECONDS
-    )
-    try:
-        await database.require_release(own_release())
-        async with _gateway(settings) as gateway:
-            account = await gateway.check_account()
-            compared = await reconcile(
-                gateway, database, account, since, lambda words: click.echo(f"{_APPLICATION}: {words}", err=True)
-            )
-        agree = show(compared)
-        await act(database, compared, look_up, resume)
-        return show_actions(compared) and agree
-    except StripeUnreachable as error:
-        _fail(EXIT_CHECK_FOUND_SOMETHING, str(error))
-    finally:
-        await database.close()
-
-
-def _stop_on_signals(stop: Callable[[], None]) -> None:
-    """The first signal stops gracefully, the second at once: leases lapse, and what was in flight is unknown."""
-    received: list[int] = []
-
-    def on_signal(number: int) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-        stop()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-
-
 def _settings(*, need_stripe: bool, need_webhook: bool = False) -> Settings:
     try:
         settings = load_settings(os.environ, need_stripe=need_stripe, need_webhook=need_webhook)
@@ -379,6 +246,8 @@ def _run(work: Coroutine[Any, Any, Result], group: str) -> Result:
         _fail(EXIT_SCHEMA_UNUSABLE, str(error))
     except psycopg.Error as error:
         _fail(EXIT_SCHEMA_UNUSABLE, _line(error, group))
+    except StripeUnreachable as error:
+        _fail(EXIT_CHECK_FOUND_SOMETHING, str(error))
     except (KeyRefused, WrongAccount) as error:
         _fail(EXIT_STRIPE_REFUSED, str(error))
     except KeyboardInterrupt:
@@ -399,5 +268,5 @@ def _warn(warning: str) -> None:
 def _fail(code: int, message: str) -> NoReturn:
     with suppress(BrokenPipeError):
         for line in message.splitlines():
-            click.echo(f"{_APPLICATION}: {safe_text(line, _LINE_LIMIT)}", err=True)
+            click.echo(f"{APPLICATION}: {safe_text(line, _LINE_LIMIT)}", err=True)
     sys.exit(code)

@@ -237,7 +237,10 @@ def test_no_status_and_no_verdict_is_known_to_python(module: Module) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [f"runner.{name}" for name in ("worker", "registration", "webhook", "catch_up", "reconcile", "cli", "settings")],
+    [
+        f"runner.{name}"
+        for name in ("worker", "registration", "webhook", "catch_up", "reconcile", "cli", "commands", "settings")
+    ],
 )
 def test_who_has_no_business_with_sql_has_none_with_its_driver(name: str) -> None:
     assert psycopg_uses(BY_NAME[name]) == []
@@ -245,7 +248,11 @@ def test_who_has_no_business_with_sql_has_none_with_its_driver(name: str) -> Non
 
 def test_the_worker_and_the_gateway_do_not_know_each_other() -> None:
     assert not [name for name in BY_NAME["runner.worker"].imports() if "gateway" in name or "stripe" in name]
-    assert not [name for name in BY_NAME["runner.gateway"].imports() if "database" in name or "worker" in name or "connection" in name]
+    assert not [
+        name
+        for name in BY_NAME["runner.gateway"].imports()
+        if "database" in name or "worker" in name or "connection" in name
+    ]
 
 
 def test_nothing_imports_the_wheel_with_postgresql_in_it_whose_import_does_things() -> None:

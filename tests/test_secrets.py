@@ -235,11 +235,11 @@ def test_a_key_that_is_refused_at_start_is_not_repeated(dsn: str, simulator: Sim
 
 # A program that goes wrong in the middle, in words that repeat its whole environment.
 CRASH = """
-import os, runner.cli
-class Worker(runner.cli.Worker):
+import os, runner.cli, runner.commands
+class Worker(runner.commands.Worker):
     async def run(self):
         raise RuntimeError(f"with {os.environ['STRIPE_API_KEY']} at {os.environ['DATABASE_URL']}: {os.environ['SAYS']}")
-runner.cli.Worker = Worker
+runner.commands.Worker = Worker
 runner.cli.main(["run"])
 """
 
