@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import make_conninfo
 
 from runner.catch_up import BadSince, read_since
 from runner.cli import main
@@ -181,7 +182,12 @@ def test_an_event_that_is_still_kept_is_named_and_means_1(dsn: str, db: Database
         for n in (2, 1)
     ]
 
-    result = catch_up(dsn, stripe)
+    # As a runner's login, which is all that it needs.
+    db.execute("create role catcher login in role marketplace_runner")
+    try:
+        result = catch_up(make_conninfo(dsn, user="catcher"), stripe)
+    finally:
+        db.execute("drop role catcher")
 
     assert result.exit_code == 1
     assert totals(result) == "2 read, 2 new or tried again (0 acted, 0 ignored, 2 kept), 0 already known"

@@ -74,6 +74,7 @@ MAY_CALL: dict[str, set[str]] = {
     | COMPARING
     | {
         "can_transition_transfer_status",
+        "read_kept_events",
         "claim_due_reversals",
         "claim_due_transfers",
         "next_due_in",

@@ -71,7 +71,7 @@ begin
       ('format_amount', array['readonly']),
       ('function_sources', array['readonly']),
       ('read_clock', array['readonly']),
-      ('read_kept_events', array['readonly']),
+      ('read_kept_events', array['runner', 'readonly']),
       ('read_needs_attention', array['readonly']),
       ('read_open_reversals', array['readonly']),
       ('read_open_transfers', array['readonly']),
