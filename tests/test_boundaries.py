@@ -213,7 +213,7 @@ def test_the_database_module_calls_functions_and_the_connection_listens_and_that
 
 
 def test_the_pooler_module_asks_one_thing_and_nothing_of_a_table() -> None:
-    assert [text for text in BY_NAME["runner.pooler"].texts() if " " in text] == ["SELECT pg_backend_pid()"]
+    assert [text for text in BY_NAME["runner.pooler"].texts() if " " in text] == ["SELECT pg_catalog.pg_backend_pid()"]
 
 
 def test_one_python_function_calls_one_sql_function_which_exists() -> None:
