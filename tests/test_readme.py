@@ -95,6 +95,16 @@ def test_every_sql_block_runs_as_it_stands(db: psycopg.Connection[DictRow]) -> N
     ]
 
 
+def test_a_login_for_triage_may_do_all_that_is_shown_for_psql(db: Database) -> None:
+    block = re.search(r"\n## Looking around with psql\n.*?```sql\n(.*?)```", TEXT, re.DOTALL)
+    assert block is not None
+    db.execute("set role marketplace_triage")
+    try:
+        db.execute(block[1].encode())
+    finally:
+        db.execute("reset role")
+
+
 def triage(db: Database, comment: str, transfer_id: int) -> None:
     """Run the statement under this comment, for a row."""
     [statement] = re.findall(rf"^-- {comment}.*\n([^;]*;)", TEXT, re.MULTILINE)
