@@ -58,14 +58,15 @@ async def _compare_functions(database: Database) -> list[Problem]:
     """What the database itself noted when it loaded them could have been changed along with them."""
     ours = own_functions()
     theirs = {(function.name, function.source_sha256) for function in await database.function_sources()}
+    known = {name for name, _ in ours}
+    # In words and hint: one of ours, and one that somebody brought in, which migrating leaves there.
+    replaced = (
+        "its body is not that of this program's files",
+        "Find out who replaced it, and run: seller-transfers migrate",
+    )
+    foreign = "it is in none of this program's files", "Find out who made it, and drop it."
     return [
-        Problem(
-            "function differs",
-            f"marketplace.{name}",
-            "its body is not that of this program's files",
-            "Find out who replaced it, and run: seller-transfers migrate",
-            True,
-        )
+        Problem("function differs", f"marketplace.{name}", *(replaced if name in known else foreign), True)
         for name in sorted({name for name, _ in ours ^ theirs})
     ]
 

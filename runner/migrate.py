@@ -36,6 +36,7 @@ _LOCK_POLL_SECONDS = 0.1
 _APPLICATION = "seller-transfers migrate"
 # yoyo rolls back where nothing was begun; PostgreSQL warns of it.
 _NO_TRANSACTION = "25P01"
+_NO_RIGHT = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,8 @@ class _Migrator:
                 said += f": {why(error, self._watch)}; end what is in the way or wait, and run migrate again"
             elif error.diag.message_detail:
                 said += f": {' '.join(error.diag.message_detail.split())}"
+            elif error.sqlstate == _NO_RIGHT:
+                said += f". {error.diag.message_hint or 'Migrate as a role that may, or as a superuser.'}"
             raise MigrationRefused(said) from error
 
 

@@ -69,6 +69,16 @@ def test_a_guard_that_was_replaced_along_with_its_digest_is_found_by_the_program
     assert problems(result.stdout) == [f"PROBLEM: function differs: {name}"]
 
 
+def test_a_function_of_somebodys_own_is_to_be_dropped_and_not_migrated_away(dsn: str, db: Database) -> None:
+    run(db, "create function marketplace.of_a_dba() returns integer language sql as 'select 1'")
+
+    result = command("doctor", DATABASE_URL=dsn)
+
+    assert "foreign function: marketplace.of_a_dba()" in result.stdout
+    (line,) = [line for line in result.stdout.splitlines() if "function differs" in line]
+    assert line.endswith(" Find out who made it, and drop it.")
+
+
 def test_what_is_only_to_be_known_is_a_note_and_0(sound_dsn: str) -> None:
     with open_database(sound_dsn) as db:
         run(db, "revoke pg_read_all_stats from marketplace_owner")

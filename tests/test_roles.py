@@ -433,6 +433,11 @@ def test_a_role_that_may_create_roles_migrates_without_being_superuser(own_serve
     for refused in (migrate, plan_migration):
         with pytest.raises(MigrationRefused, match='grant marketplace_owner to "shy"'):
             refused(own_server.dsn("shop", "shy"))
+    with open_database(own_server.dsn("shop")) as admin:
+        admin.execute("create function marketplace.of_a_dba() returns integer language sql as 'select 1'")
+        with pytest.raises(MigrationRefused, match=r"of_a_dba\. Migrate as a role that may, or as a superuser\.$"):
+            migrate(shop)
+        admin.execute("drop function marketplace.of_a_dba()")
     with open_database(shop) as db:
         db.execute("drop role shop_app")
 
