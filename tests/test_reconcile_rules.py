@@ -307,6 +307,23 @@ def test_what_somebody_else_took_back_unheard_is_looked_up_when_told_to(db: Data
     assert compared(db, listed_transfer(1, amount_reversed=400), listed_reversal(1, amount=400)) == []
 
 
+def test_what_was_given_up_and_taken_back_by_hand_goes_on_when_told_to(db: Database) -> None:
+    given_up = refunded_transfer(db)["id"]
+    call(db, "give_up", p_id=given_up, p_reason="taken back by hand")
+    by_hand = listed_reversal(1, "trr_x")
+    difference = only(compared(db, listed_transfer(1, amount_reversed=1000), by_hand))
+    assert (difference["kind"], difference["transfer_id"]) == ("reversed elsewhere", given_up)
+
+    db.execute(difference["next_step"].encode())
+
+    (looked,) = claim(db)
+    record_one(db, look_up_report(looked, by_hand, amount=1000))
+    assert transfer(db, looked["id"])["failure_message"] == "Reversed elsewhere: trr_x (1000)"
+    assert compared(db, listed_transfer(1, amount_reversed=1000), by_hand) == []
+    (debts,) = rows(db, "select not_given_back from marketplace.seller_debts")
+    assert debts["not_given_back"] == 0
+
+
 def test_a_list_that_does_not_sum_to_what_stripe_says_is_told(db: Database) -> None:
     row = record_transfer(db)["id"]
     assert found(compared(db, listed_transfer(1, amount_reversed=400))) == [("unclear", row, "tr_1", None)]

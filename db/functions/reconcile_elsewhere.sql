@@ -61,6 +61,7 @@ declare
   v_sum bigint := (select coalesce(sum(s.amount), 0) from unnest(p_strange) as s);
   v_open bigint := v_sum - p_elsewhere - p_evidence;
   v_old bigint;
+  v_given_up bigint;
   v_each marketplace.reconcile_objects;
 begin
   -- What came to be known later need not be on the list.
@@ -100,13 +101,22 @@ begin
   select coalesce(sum(s.amount), 0) into v_old from unnest(p_strange) as s
   where marketplace._reversed_for(s) is null and s.created_at < p_run.started_at - interval '15 minutes';
   if p_transfer_id is not null and v_old > 0 then
+    -- Nothing is taken from what was given up: a person lets that go on, and it is found.
+    select min(t.id) into v_given_up
+    from marketplace._rows_of_stripe_transfer(p_object.stripe_id) as t
+    where t.status = 'permanently_failed' and not marketplace._is_followed(t.id) and not exists (
+      select from marketplace._rows_of_stripe_transfer(p_object.stripe_id) as c where c.status = 'completed');
     return next (
       'reversed elsewhere', false, false, p_transfer_id, p_order_id, p_object.stripe_id, null::text,
       p_elsewhere, v_sum, p_object.currency,
       format('Somebody has taken %s of it back at Stripe, and the rows do not know of %s.',
         marketplace._amount_in_words(v_sum, p_object.currency),
         marketplace._amount_in_words(least(v_open, v_old), p_object.currency)),
-      format('select * from marketplace.look_up_differences(p_run_id => %s, p_reason => ''…'');', p_run.id)
+      case
+        when v_given_up is not null
+          then format('select id, status from marketplace.reopen(p_id => %s, p_reason => ''…'');', v_given_up)
+        else format('select * from marketplace.look_up_differences(p_run_id => %s, p_reason => ''…'');', p_run.id)
+      end
     )::marketplace.reconcile_difference;
   end if;
 end
