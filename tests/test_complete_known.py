@@ -9,6 +9,7 @@ from tests.support.databases import Database, value
 from tests.support.raw_transfers import update_transfer
 from tests.support.transfers import (
     at_commit,
+    call,
     claim,
     contents,
     create_transfer,
@@ -100,6 +101,18 @@ def test_an_announced_transfer_is_not_recorded_as_paid_in_full_when_a_part_was_r
     assert (diag.sqlstate, diag.column_name) == ("ST002", "amount")
     assert "700" in (diag.message_hint or "")
     assert contents(db) == before
+
+
+def test_what_was_given_up_again_was_not_refunded(db: Database) -> None:
+    """Nobody who has paid it otherwise is told to take it back."""
+    given_up = create_transfer(db)["id"]
+    call(db, "give_up", p_id=given_up, p_reason="paid otherwise")
+    (successor,) = call(db, "reopen", p_id=given_up, p_reason="it was not")
+    call(db, "give_up", p_id=successor["id"], p_reason="it was")
+    with pytest.raises(psycopg.Error) as caught, db.transaction():
+        record_transfer(db)
+    assert (caught.value.sqlstate, caught.value.diag.column_name) == ("ST002", "stripe_transfer_id")
+    assert "under a new transfer_key" in str(caught.value.diag.message_hint)
 
 
 def test_the_amount_that_was_paid_stays_the_same_whatever_is_taken_back_later(db: Database) -> None:

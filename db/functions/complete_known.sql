@@ -14,7 +14,9 @@ begin
   select
     r.original_amount,
     (select coalesce(sum(s.amount), 0) from marketplace.seller_transfers as s
-     where s.root_id = r.id and s.status = 'permanently_failed' and s.completed_at is null and s.made_for is null)
+     -- What took over from the whole and was given up otherwise was refunded to nobody.
+     where s.root_id = r.id and s.failure_code = 'refunded_before_transfer' and s.completed_at is null
+       and s.made_for is null)
   into v_announced, v_refunded
   from marketplace.seller_transfers as r where r.transfer_key = p_transfer_key;
   if v_refunded > 0 and p_amount = v_announced then
