@@ -293,6 +293,10 @@ def test_binding_the_guards_again_mends_a_trigger_that_was_dropped_or_disabled(d
     assert value(db, "select count(*) from marketplace.self_check()") == 2
     with open_yoyo(dsn) as yoyo:
         yoyo.apply_again(yoyo["0014"])
+        # A later migration made this one differ: requests can be withdrawn.
+        left = value(db, "select object from marketplace.self_check()")
+        assert left == "_100_refuse_change on marketplace.reversal_requests"
+        yoyo.apply_again(yoyo["0029"])
     assert value(db, "select count(*) from marketplace.self_check()") == 0
 
 

@@ -111,6 +111,51 @@ def test_a_missing_guard_is_found(db: Database) -> None:
             assert schema_problems(db) == [problem("guard missing", f"{trigger} on marketplace.{table}")]
 
 
+def test_a_guard_that_fires_less_often_than_it_should_is_missing(db: Database) -> None:
+    for table, trigger, instead in (
+        ("seller_transfers", "_100_guard_transition", "before insert or update on {} for each row when (false)"),
+        ("seller_transfers", "_100_guard_transition", "before insert on {} for each row"),
+        ("seller_transfers", "_100_guard_transition", "before insert or update of created_at on {} for each row"),
+        ("transfer_status_log", "_100_refuse_change", "before update on {} for each row when (old.id <> new.id)"),
+        ("stripe_events", "_100_refuse_change", "before update on {} for each row when (false)"),
+    ):
+        with db.transaction(force_rollback=True):
+            function = value(
+                db,
+                "select tgfoid::regproc::text from pg_trigger where tgname = %(trigger)s"
+                " and tgrelid = %(table)s::regclass",
+                trigger=trigger,
+                table=f"marketplace.{table}",
+            )
+            at = instead.format(f"marketplace.{table}")
+            run(db, f"create or replace trigger {trigger} {at} execute function {function}()")
+            run(db, f"alter table marketplace.{table} enable always trigger {trigger}")
+            assert schema_problems(db) == [problem("guard missing", f"{trigger} on marketplace.{table}")], instead
+
+
+def test_what_gets_between_functions_and_tables_is_found_and_the_hint_removes_it(db: Database) -> None:
+    run(
+        db,
+        "create function public.swallow() returns trigger language plpgsql as $$ begin return null; end $$",
+    )
+    for name, statement in (
+        ("rule", "create rule never as on insert to marketplace.transfer_attempts do instead nothing"),
+        ("row security", "alter table marketplace.seller_transfers force row level security"),
+        ("row security", "alter table marketplace.stripe_events enable row level security"),
+        (
+            "foreign trigger",
+            "create trigger never before insert on marketplace.transfer_attempts"
+            " for each row execute function public.swallow()",
+        ),
+    ):
+        run(db, statement)
+        found = rows(db, "select * from marketplace._check_between()")
+        assert [each["problem"] for each in found] == [name]
+        assert name in {each["problem"] for each in rows(db, "select * from marketplace.self_check(false)")}
+        run(db, found[0]["hint"])
+        assert rows(db, "select * from marketplace._check_between()") == []
+
+
 def test_a_guard_that_some_session_would_skip_is_found_and_the_hint_mends_it(db: Database) -> None:
     for table, trigger in ALL_GUARDS:
         for state in ("disable", "enable", "enable replica"):

@@ -51,7 +51,7 @@ begin
     where c.relnamespace = 'marketplace'::regnamespace and not g.tgisinternal and g.tgenabled <> 'A'
     union all
     select 'guard missing', format('%s on marketplace.%s', g.guard, g.relation), null,
-      'Bind it again as the migration bind-guards does.'
+      'Bind it again as the last migration that made it does.'
     from marketplace._missing_guards() as g
     union all
     select 'index not valid', i.indexrelid::regclass::text, null,

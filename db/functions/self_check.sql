@@ -23,6 +23,8 @@ begin
   return query
     select c.problem, c.object, c.detail, c.hint, true from marketplace._check_schema() as c
     union all
+    select c.problem, c.object, c.detail, c.hint, true from marketplace._check_between() as c
+    union all
     select c.problem, c.object, c.detail, c.hint, true from marketplace._check_functions() as c
     union all
     -- Where no superuser migrates, that is how it is.
