@@ -1,0 +1,83 @@
+-- Reversals that may be ours although no row has them: under way, or made in a history that a restore has lost.
+
+create or replace function marketplace._require_nothing_under_way(p_stripe_transfer_id text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_id bigint;
+begin
+  select t.id into v_id from marketplace._rows_of_stripe_transfer(p_stripe_transfer_id) as t
+  where t.status = 'reversal_pending'
+  limit 1;
+  if found then
+    perform marketplace._not_yet(format('transfer %s of %s is on its way back', v_id, p_stripe_transfer_id));
+  end if;
+end
+$$;
+
+comment on function marketplace._require_nothing_under_way(text) is
+  'Raises ST010 while a row of this transfer at Stripe waits to be reversed, is being or may have been.';
+
+create or replace function marketplace._require_none_lost(p_transfer jsonb)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_mark text := format('reversal:%s:', (select c.database_id from marketplace.stripe_control as c));
+  v_lost_id text;
+  v_lost bigint;
+begin
+  -- Made by this database in a history that a restore has lost. Taken for somebody else's, it would count twice when the
+  -- app asks again; unless rows count it so already.
+  select min(r.it ->> 'id'), sum(marketplace._read_amount(r.it -> 'amount')) into v_lost_id, v_lost
+  from jsonb_array_elements(case jsonb_typeof(p_transfer #> '{reversals,data}')
+    when 'array' then p_transfer #> '{reversals,data}' else '[]' end) as r (it)
+  where coalesce(r.it ->> 'status', 'succeeded') in ('pending', 'succeeded')
+    and starts_with(r.it #>> '{metadata,seller_transfers_identity}', v_mark)
+    and not exists (select from marketplace._our_reversals(p_transfer) as o where o.id = r.it ->> 'id');
+  if v_lost > (
+    select coalesce(sum(t.amount), 0) from marketplace._rows_of_stripe_transfer(p_transfer ->> 'id') as t
+    where t.status = 'reversed' and t.stripe_reversal_id is null
+  ) then
+    perform marketplace._not_yet(format(
+      '%s was made by this database for a request that it does not know any more: ask for that again', v_lost_id));
+  end if;
+end
+$$;
+
+comment on function marketplace._require_none_lost(jsonb) is
+  'Raises ST010 while a transfer at Stripe, as an event has it, lists a live reversal with our mark that is of no row and not counted as made elsewhere.';
+
+create or replace function marketplace._without_lost(
+  p_found jsonb, p_row marketplace.seller_transfers, p_family text[]
+)
+returns jsonb
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_mark text := format('reversal:%s:', (select c.database_id from marketplace.stripe_control as c));
+begin
+  return (
+    select coalesce(jsonb_agg(f.it), '[]')
+    from jsonb_array_elements(p_found) as f (it)
+    where not coalesce(
+      starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_mark)
+      and f.it #>> '{metadata,seller_transfers_identity}' <> all (p_family)
+      -- One that rows count as made elsewhere already is used up there.
+      and not exists (
+        select from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
+        where t.stripe_reversal_id = f.it ->> 'id' or (
+          t.status = 'reversed' and t.stripe_reversal_id is null
+          and t.failure_message ~ ('\m' || (f.it ->> 'id') || '\M'))), false));
+end
+$$;
+
+comment on function marketplace._without_lost(jsonb, marketplace.seller_transfers, text[]) is
+  'A list of reversals, each with an id, without those that this database made for requests that it does not know any more. p_family: the identities of the row''s family.';
