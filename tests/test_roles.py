@@ -1,5 +1,6 @@
 """Who may do what: every role, every object, every privilege, against a matrix written by hand."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -264,6 +265,23 @@ def test_what_roles_call_runs_as_the_owner_with_a_path_of_its_own_and_helpers_do
     fired = {"tg_seller_transfers__conserve_family", "_remember_guards", "_keep_guards"}
     assert {each["proname"] for each in definers} == called | fired
     assert all("search_path=pg_catalog, pg_temp" in each["proconfig"] for each in definers)
+
+
+def test_what_a_literal_says_is_not_up_to_a_setting_of_the_callers(db: Database) -> None:
+    """With standard_conforming_strings off a backslash is gone from it: a pattern would match something else."""
+    bodies = rows(
+        db,
+        "select p.proname, p.prosrc from pg_proc as p inner join pg_language as l on l.oid = p.prolang"
+        " where p.pronamespace = 'marketplace'::regnamespace and p.prosrc like '%%\\\\%%'",
+    )
+    assert bodies
+    # Comments aside, which may have apostrophes.
+    plain = {
+        each["proname"]: found
+        for each in bodies
+        if (found := re.findall(r"(?<![\w'])'[^'\n]*\\[^'\n]*'", re.sub(r"--.*", "", each["prosrc"])))
+    }
+    assert plain == {}
 
 
 @contextmanager

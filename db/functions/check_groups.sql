@@ -65,7 +65,7 @@ begin
     select 'open grant', 'what comes into schema marketplace',
       format('of what %s makes there, %s will have a right', d.defaclrole::regrole,
         string_agg(distinct case a.grantee when 0 then 'everybody' else a.grantee::regrole::text end, ', ')),
-      'Take it back: alter default privileges for role … in schema marketplace revoke …; \ddp shows what was given.'
+      'Take it back: alter default privileges for role … in schema marketplace revoke …; pg_default_acl has what was given.'
     from pg_catalog.pg_default_acl as d
     cross join lateral aclexplode(d.defaclacl) as a
     where d.defaclnamespace = 'marketplace'::regnamespace and a.grantee <> d.defaclrole

@@ -59,7 +59,7 @@ begin
         -- pg_trigger.h: 1 for each row, 2 before, 4 insert, 8 delete, 16 update, 32 truncate.
         and g.tgtype = w.fires_on and g.tgattr::text = '' and (g.tgqual is not null) = w.has_condition
         -- One that never holds looks at no row.
-        and (not w.has_condition or pg_get_triggerdef(g.oid) ~ 'WHEN .*(old|new)\.'));
+        and (not w.has_condition or pg_get_triggerdef(g.oid) ~ 'WHEN .*(old|new)[.]'));
 end
 $$;
 

@@ -104,7 +104,7 @@ begin
     -- Or what others made: that is named in words.
     select t.id into v_id from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
     where t.id <> p_row.id and t.status = 'reversed' and t.stripe_reversal_id is null
-      and t.failure_message ~ ('\m' || p_stripe_reversal_id || '\M')
+      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')
     limit 1;
   end if;
   if v_id is not null then

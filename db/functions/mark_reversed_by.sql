@@ -8,7 +8,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Its calls have made others, too: those that failed.
-  return coalesce(p_row.parked_reason ~ ('\m' || p_stripe_reversal_id || '\M'), false)
+  return coalesce(p_row.parked_reason ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]'), false)
     or coalesce(p_row.stripe_reversal_id = p_stripe_reversal_id, false);
 end
 $$;

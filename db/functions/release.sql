@@ -38,7 +38,7 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  return (string_to_array(substring(p_release from '^[0-9]{1,6}(?:\.[0-9]{1,6}){1,2}'), '.'))::integer[];
+  return (string_to_array(substring(p_release from '^[0-9]{1,6}(?:[.][0-9]{1,6}){1,2}'), '.'))::integer[];
 end
 $$;
 
