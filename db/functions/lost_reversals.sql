@@ -75,7 +75,7 @@ begin
         select from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
         where t.stripe_reversal_id = f.it ->> 'id' or (
           t.status = 'reversed' and t.stripe_reversal_id is null
-          and t.failure_message ~ ('\m' || (f.it ->> 'id') || '\M'))), false));
+          and t.failure_message ~ ('[[:<:]]' || (f.it ->> 'id') || '[[:>:]]'))), false));
 end
 $$;
 
