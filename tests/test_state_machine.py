@@ -329,13 +329,13 @@ class ReversalsAndFailover(Reversals):
 
 # A search soon turns to variations of what it has seen; ten examples of each seed are all new.
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", range(400 if IS_LONG else 6))
+@pytest.mark.parametrize("number", range(400 if IS_LONG else 4))
 def test_the_sql_does_what_the_model_does_whatever_happens(rolled_back_db: Database, number: int) -> None:
     run_state_machine_as_test(seed(number)(lambda: Reversals(rolled_back_db)), settings=SETTINGS)  # type: ignore[arg-type]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("number", range(200 if IS_LONG else 3))
+@pytest.mark.parametrize("number", range(200 if IS_LONG else 2))
 def test_nothing_is_taken_twice_when_a_standby_takes_over(rolled_back_db: Database, number: int) -> None:
     machine = seed(number)(lambda: ReversalsAndFailover(rolled_back_db))
     run_state_machine_as_test(machine, settings=SETTINGS)  # type: ignore[arg-type]

@@ -41,7 +41,11 @@ MUTANTS = (
         "one-reversal-for-two-rows",
         "One reversal made elsewhere is taken as evidence for two rows: the seller keeps one amount, and nobody asks.",
         "test_mark_reversed.py",
-        (_MARK, "      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')\n", "      and false\n"),
+        (
+            _MARK,
+            "      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')\n",
+            "      and false\n",
+        ),
     ),
     mutant(
         "withdrawn-and-marked",
