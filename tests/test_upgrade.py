@@ -21,7 +21,16 @@ from tests.support.released import (
     something_of_everything,
 )
 from tests.support.schema_listing import SNAPSHOT, everything, interface
-from tests.support.transfers import call, claim, claim_sends, claimed_call, contents, record_one, success
+from tests.support.transfers import (
+    call,
+    claim,
+    claim_sends,
+    claimed_call,
+    contents,
+    create_transfer,
+    record_one,
+    success,
+)
 from tests.support.yoyo import copy_db_folder, open_yoyo
 
 VIEWS = {"needs_attention", "queue_health", "transfer_totals"}
@@ -56,6 +65,31 @@ def test_an_upgraded_database_is_a_new_one_with_its_rows(db: Database, empty_dsn
         assert {each["id"]: each["sha256"] for each in noted} == {
             each: file_sha256(db_folder(), each) for each in migration_ids(db_folder())
         }
+
+
+def test_a_login_that_tables_were_granted_to_goes_on_as_a_member_and_the_rest_is_asked_back(empty_dsn: str) -> None:
+    restore(empty_dsn, released_databases()[0])
+    with open_database(empty_dsn) as db:
+        db.execute("create role veteran")
+        try:
+            db.execute("grant usage on schema marketplace to veteran")
+            db.execute("grant select, insert, update on all tables in schema marketplace to veteran")
+
+            (warning,) = migrate(empty_dsn).warnings
+
+            assert "veteran" in warning
+            with db.transaction():
+                db.execute("set local session authorization veteran")
+                create_transfer(db, 900)
+                assert claim(db) != []
+                db.execute("reset session authorization")
+            asked = rows(db, "select distinct problem from marketplace.self_check()")
+            assert asked == [{"problem": "open grant"}]
+            db.execute(warning[warning.index("revoke all") :].encode())
+            db.execute("revoke all on schema marketplace from veteran")
+            assert rows(db, "select * from marketplace.self_check()") == []
+        finally:
+            db.execute("drop owned by veteran; drop role veteran")
 
 
 def test_work_goes_on_in_an_upgraded_database(empty_dsn: str) -> None:

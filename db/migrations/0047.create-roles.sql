@@ -59,3 +59,28 @@ begin
   end if;
 end
 $$;
+
+-- Releases before this one had tables granted to whoever runs, or calls: they go on as members. What they have beyond
+-- that, self_check() asks to take back.
+do $$
+declare
+  v_role text;
+begin
+  for v_role in
+    select distinct a.grantee::regrole::text
+    from pg_catalog.pg_class as c
+    cross join lateral aclexplode(c.relacl) as a
+    where c.oid = 'marketplace.seller_transfers'::regclass and a.privilege_type = 'INSERT'
+      and a.grantee <> 0 and a.grantee <> c.relowner and not starts_with(a.grantee::regrole::text, 'marketplace_')
+  loop
+    begin
+      execute format('grant marketplace_app, marketplace_runner, marketplace_readonly to %s', v_role);
+      raise warning 'role % may write tables: it is a member of marketplace_app, marketplace_runner and marketplace_readonly now', v_role
+        using hint = format('Take back the rest: revoke all on all tables in schema marketplace from %s;', v_role);
+    exception when insufficient_privilege then
+      raise warning 'role % may write tables, and may not be made a member of the groups by %', v_role, current_user
+        using hint = format('As an administrator: grant marketplace_app, marketplace_runner, marketplace_readonly to %s;', v_role);
+    end;
+  end loop;
+end
+$$;
