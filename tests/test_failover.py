@@ -1,6 +1,5 @@
 """The primary dies, and a standby takes over that has not heard everything. Nothing is moved twice."""
 
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,6 +11,7 @@ import pytest
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.simulator import LoggedRequest, SimulatorClient
 from tests.support.databases import Database, open_database, row, rows, value
+from tests.support.dumps import dumped, restored
 from tests.support.migrations import migrate_database
 from tests.support.orders import open_rows, order_payouts, pay_sellers, refund, set_delays, transfer_of
 from tests.support.replication import DATABASE, Pair, primary_with_standby
@@ -139,13 +139,7 @@ def assert_the_books_agree(db: Database, stripe: SimulatorClient) -> None:
 
 def dump_and_restore(server: EmbeddedPostgres, source: str, target: str) -> None:
     """As a backup comes back on another database."""
-    dump = subprocess.run(
-        [server.bindir / "pg_dump", "-Fc", server.dsn(source)], check=True, capture_output=True, timeout=60
-    )
-    restore = ["--exit-on-error", "--dbname", server.dsn(target)]
-    subprocess.run(
-        [server.bindir / "pg_restore", *restore], input=dump.stdout, check=True, capture_output=True, timeout=60
-    )
+    assert restored(server.dsn(target), dumped(server.dsn(source))) == ""
 
 
 def clone(server: EmbeddedPostgres, source: str, target: str) -> None:
