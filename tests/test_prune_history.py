@@ -166,6 +166,8 @@ def test_only_orders_that_are_over_go_and_each_goes_whole(db: Database) -> None:
         "insert into marketplace.transfer_attempts (transfer_id, kind, action, lease_token, verdict, disposition)"
         f" values ({twice}, 'call', 'reverse', gen_random_uuid(), 'moved_twice', 'late')",
     )
+    (moved,) = rows(db, "select problem_id from marketplace.needs_attention_full where problem = 'moved_twice'")
+    call(db, "dismiss", p_problem_id=moved["problem_id"], p_reason="It was given back.")  # and stays on record
     record_transfer(db, 5, p_stripe_transfer_id=None)  # somebody has to say which transfer it is
     create_transfer(db, 6)
     let_years_pass(db)
