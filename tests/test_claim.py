@@ -143,6 +143,7 @@ def test_a_claim_never_waits_for_a_row_that_another_session_holds(db: Database, 
 
 
 def test_a_claim_waits_for_the_one_before_and_sees_its_leases(db: Database, connect: Connect) -> None:
+    claim(db)  # the first of all writes which database it is: the others have nothing to write
     first, second = refunded_transfers(db, 2)
     other = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -156,6 +157,7 @@ def test_a_claim_waits_for_the_one_before_and_sees_its_leases(db: Database, conn
 def test_no_claim_returns_a_row_once_a_pause_is_committed_even_if_it_began_before(
     db: Database, connect: Connect
 ) -> None:
+    claim(db)  # the first of all writes which database it is: the others have nothing to write
     refunded_transfers(db, 2)
     begun_before = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
@@ -169,6 +171,7 @@ def test_no_claim_returns_a_row_once_a_pause_is_committed_even_if_it_began_befor
 
 
 def test_a_pause_waits_for_a_claim_under_way(db: Database, connect: Connect) -> None:
+    claim(db)  # the first of all writes which database it is: the others have nothing to write
     refunded_transfers(db, 1)
     operator = impatient(connect)
     with ThreadPoolExecutor(max_workers=1) as pool:
