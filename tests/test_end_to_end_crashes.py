@@ -148,6 +148,7 @@ def test_a_report_whose_answer_was_lost_is_sent_again_and_counts_once(
             "succeeded",
             "reversed",
         )
+        runner.wait_for("reporting works again")
         assert [entry["event"] for entry in runner.log() if "reporting" in entry["event"]] == [
             "reporting fails",
             "reporting works again",
