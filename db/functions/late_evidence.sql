@@ -24,11 +24,11 @@ begin
       return marketplace._continue_on_evidence(v_next, p_now);
     end if;
     -- The one that goes on for it has the same name at Stripe, and finds what was made.
-    update marketplace.seller_transfers
-    set call_unknown = true, call_absent_at = null, call_last_sent_at = p_now, next_retry_at = least(next_retry_at, p_now)
-    where successor_of = p_row.id and status in ('pending', 'failed') and made_for is not distinct from p_row.made_for
-    returning id into v_id;
+    select t.id into v_id from marketplace.seller_transfers as t
+    where t.successor_of = p_row.id and t.status in ('pending', 'failed')
+      and t.made_for is not distinct from p_row.made_for;
     if found then
+      perform marketplace._doubt_row(v_id, p_now);
       return v_id;
     end if;
   end if;
@@ -38,9 +38,7 @@ begin
   v_id := marketplace._succeed(p_row, p_row.made_for, p_row.stripe_transfer_id, 'late evidence', p_now);
   v_before := marketplace._add_reason('late evidence');
   perform marketplace._continue(v_id, p_row, p_now);
-  update marketplace.seller_transfers
-  set call_unknown = true, call_last_sent_at = p_now
-  where id = v_id;
+  perform marketplace._doubt_row(v_id, p_now);
   perform marketplace._give_reason(v_before);
   -- What was not to be paid and was paid after all is still to be taken back.
   update marketplace.reversal_request_lines as l

@@ -36,12 +36,7 @@ begin
   elsif v_row.lease_token is not null then
     perform marketplace._not_yet(format('transfer %s is leased', v_row.id));
   end if;
-  -- What the event proves is looked up before it is believed.
-  update marketplace.seller_transfers
-  set
-    call_unknown = true, call_absent_at = null, next_retry_at = least(next_retry_at, v_now),
-    call_last_sent_at = v_now
-  where id = v_row.id;
+  perform marketplace._doubt_row(v_row.id, v_now);
   perform pg_notify('seller_transfers_due', '');
   return format('acted: %s is looked up for transfer %s', v_stripe_id, v_row.id);
 end

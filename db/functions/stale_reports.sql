@@ -28,11 +28,7 @@ begin
   elsif p_row.status = 'permanently_failed' and not v_is_done and v_is_proof then
     v_verdict := case when marketplace._continue_on_evidence(p_row, p_now) is null then 'late_success' else v_verdict end;
   elsif v_is_open and v_is_proof and (v_is_send or p_row.lease_token is null) then
-    -- Proof that the money moved. What it proves is looked up before it is believed. As if it had been sent now, so that
-    -- no look before this moment is a quiet one.
-    update marketplace.seller_transfers
-    set call_unknown = true, call_absent_at = null, call_last_sent_at = p_now, next_retry_at = least(next_retry_at, p_now)
-    where id = p_row.id;
+    perform marketplace._doubt_row(p_row.id, p_now);
   end if;
   perform marketplace._write_attempt(
     p_outcome, p_row,

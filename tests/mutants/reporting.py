@@ -6,6 +6,7 @@ _OUTCOMES = "db/functions/outcomes.sql"
 _READ = "db/functions/read_outcomes.sql"
 _REPORTS = "db/functions/reports.sql"
 _STALE = "db/functions/stale_reports.sql"
+_DOUBT = "db/functions/doubt_row.sql"
 _RECORD = "db/functions/record_outcomes.sql"
 _VERDICT = "db/functions/reversal_verdict.sql"
 _CLASSIFY = "db/functions/classify.sql"
@@ -45,7 +46,7 @@ MUTANTS = (
         "late-proof-raises-no-doubt",
         "A lost worker proves that the money moved, after a look that came too early; it is sent again.",
         "test_reports.py",
-        (_STALE, "set call_unknown = true, call_absent_at = null, call_last_sent_at", "set call_last_sent_at"),
+        (_DOUBT, "set call_unknown = true, call_absent_at = null, call_last_sent_at", "set call_last_sent_at"),
     ),
     mutant(
         "second-reversal-not-said",

@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 _SENDING = "test_sending.py"
+_DOUBT = "db/functions/doubt_row.sql"
 _FAMILY = "db/functions/family.sql"
 _FOLLOW_UP = "db/functions/follow_up.sql"
 _IDENTITY = "db/functions/call_identity.sql"
@@ -119,7 +120,7 @@ MUTANTS = (
         "proof-without-a-date",
         "What a lost worker proves to have moved is forgotten by the next look that finds nothing yet.",
         _PROOF_CAME,
-        (_STALE, "call_absent_at = null, call_last_sent_at = p_now, next", "call_absent_at = null, next"),
+        (_DOUBT, "call_absent_at = null, call_last_sent_at = p_now, next", "call_absent_at = null, next"),
     ),
     mutant(
         "proof-overtaken-by-a-refusal",
