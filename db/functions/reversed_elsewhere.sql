@@ -106,10 +106,9 @@ begin
   elsif p_row.lease_token is not null then
     perform marketplace._not_yet(format('transfer %s is leased', p_row.id));
   end if;
-  -- Proof that the money moved. What it proves is looked up before it is believed.
-  update marketplace.seller_transfers
-  set call_unknown = true, call_absent_at = null, next_retry_at = least(next_retry_at, v_now)
-  where id = p_row.id and status = 'reversal_pending';
+  if p_row.status = 'reversal_pending' then
+    perform marketplace._doubt_row(p_row.id, v_now);
+  end if;
   perform pg_notify('seller_transfers_due', '');
   return format('%s is looked up for transfer %s', p_reversal_id, p_row.id);
 end
