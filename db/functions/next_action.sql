@@ -3,8 +3,8 @@
 -- Stripe refuses a second reversal of a whole transfer. Of a part it refuses none, nor a second transfer, and it
 -- forgets keys after a day. So nothing is sent while it is not known what became of the request before; nothing is sent
 -- under a key that Stripe may have forgotten; where Stripe would not refuse a second one, it is looked for before the
--- first; and what nobody wants any more is only looked for. Both lengths of time, `quiet` and `key_max_age`, are read
--- here and nowhere else.
+-- first; and what nobody wants any more is only looked for. What the lengths of time `quiet` and `key_max_age` mean
+-- is said here.
 
 create or replace function marketplace._must_look(
   p_row marketplace.seller_transfers, p_control marketplace.stripe_control, p_now timestamptz
@@ -53,6 +53,24 @@ $$;
 comment on function marketplace._silent_until(marketplace.stripe_control) is
   'Until when no call is made after a failover: for two of the longest leases; null if there was none.';
 
+create or replace function marketplace._lost_until()
+returns timestamptz
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select c.look_up_first_since + p.quiet
+    from marketplace.stripe_control as c
+    cross join marketplace.retry_policy as p
+    where p.verdict = 'unknown');
+end
+$$;
+
+comment on function marketplace._lost_until() is
+  'Until when what a lost history sent may still arrive at Stripe; null if none was lost.';
+
 create or replace function marketplace._may_give_up(p_now timestamptz)
 returns boolean
 language plpgsql
@@ -60,12 +78,8 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- What a lost history sent may still arrive.
-  return not exists (
-    select from marketplace.stripe_control as c
-    where c.reconcile_needed_since is not null
-      or p_now < c.look_up_first_since
-        + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown'));
+  return coalesce(p_now >= marketplace._lost_until(), true)
+    and not exists (select from marketplace.stripe_control as c where c.reconcile_needed_since is not null);
 end
 $$;
 

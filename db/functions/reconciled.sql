@@ -55,8 +55,8 @@ as $$
 declare
   v_since timestamptz := (select c.look_up_first_since from marketplace.stripe_control as c);
 begin
-  -- What a lost history sent may arrive until it is quiet, and a comparison begun before then has not seen it.
-  if p_compared_since < v_since + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown') then
+  -- A comparison begun before then has not seen all that may arrive.
+  if p_compared_since < marketplace._lost_until() then
     return false;
   end if;
   -- What nobody has looked at since stays in doubt, by itself and no longer by the database.

@@ -75,7 +75,7 @@ stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_lost_until timestamptz;
+  v_lost_until timestamptz := marketplace._lost_until();
 begin
   -- A lease that ran out is as good as a request under way, and a parked row has something that only a person can tell.
   if p_row.lease_token is not null or p_row.call_unknown or p_row.stripe_reversal_id is not null
@@ -83,11 +83,7 @@ begin
     or (p_must_have_looked and p_row.call_absent_at is null) then
     return false;
   end if;
-  -- What a lost history sent may arrive until it is quiet; what was seen before then is no proof.
-  select c.look_up_first_since + p.quiet into v_lost_until
-  from marketplace.stripe_control as c
-  cross join marketplace.retry_policy as p
-  where p.verdict = 'unknown';
+  -- What was seen before then is no proof.
   return v_lost_until is null or coalesce(p_row.call_absent_at >= v_lost_until, false);
 end
 $$;

@@ -83,11 +83,7 @@ MUTANTS = (
         "look-ups-first-end-too-early",
         "A comparison with Stripe ends the look-ups while requests of the lost history may still arrive.",
         _TESTS,
-        (
-            _RECONCILED,
-            "v_since + (select p.quiet from marketplace.retry_policy as p where p.verdict = 'unknown') then",
-            "v_since then",
-        ),
+        (_RECONCILED, "if p_compared_since < marketplace._lost_until() then", "if p_compared_since < v_since then"),
     ),
     mutant(
         "doubt-ends-with-look-ups-first",
