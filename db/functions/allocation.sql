@@ -32,17 +32,13 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_problem text;
+  -- A JSON null is no array: what was forgotten must not mean everything.
+  v_problem text := marketplace._why_no_list(p_allocation, 1);
 begin
   if p_allocation is null then
     return;
   end if;
-  -- A JSON null is no array: what was forgotten must not mean everything.
-  if jsonb_typeof(p_allocation) <> 'array' then
-    v_problem := 'is no array';
-  elsif jsonb_array_length(p_allocation) not between 1 and 1000 then
-    v_problem := format('has %s elements', jsonb_array_length(p_allocation));
-  else
+  if v_problem is null then
     select format('has, at position %s, no element of a transfer_key and a whole amount alone', s.n) into v_problem
     from jsonb_array_elements(p_allocation) with ordinality as s (share, n)
     where not marketplace._is_share(s.share)

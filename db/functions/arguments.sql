@@ -88,6 +88,24 @@ $$;
 comment on function marketplace._require_currency(text, text) is
   'Raises 22004 for null, 22023 for a currency that marketplace.currencies does not have.';
 
+create or replace function marketplace._why_no_list(p_list jsonb, p_least integer)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return case
+    when jsonb_typeof(p_list) <> 'array' then 'is no array'
+    when jsonb_array_length(p_list) < p_least then 'has no elements'
+    when jsonb_array_length(p_list) > 1000 then 'has more than 1000 elements'
+  end;
+end
+$$;
+
+comment on function marketplace._why_no_list(jsonb, integer) is
+  'What is wrong with an argument that should be an array of p_least, none or one, to 1000 elements; null if it is one.';
+
 create or replace function marketplace._require_read_committed()
 returns void
 language plpgsql

@@ -55,17 +55,13 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_problem text;
+  v_problem text := marketplace._why_no_list(p_outcomes, 0);
 begin
   if p_outcomes is null then
     raise exception 'p_outcomes is missing'
       using errcode = 'null_value_not_allowed', hint = 'Pass a JSON array of outcomes.', column = 'p_outcomes';
   end if;
-  if jsonb_typeof(p_outcomes) <> 'array' then
-    v_problem := 'is no array';
-  elsif jsonb_array_length(p_outcomes) > 1000 then
-    v_problem := 'has more than 1000 outcomes';
-  else
+  if v_problem is null then
     select format('holds, at position %s, an outcome without id, lease_token or known action', o.n) into v_problem
     from jsonb_array_elements(p_outcomes) with ordinality as o (facts, n)
     where jsonb_typeof(o.facts) <> 'object'

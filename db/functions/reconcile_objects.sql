@@ -74,17 +74,13 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_problem text;
+  v_problem text := marketplace._why_no_list(p_objects, 0);
 begin
   if p_objects is null then
     raise exception 'p_objects is missing'
       using errcode = 'null_value_not_allowed', hint = 'Pass a JSON array of objects as Stripe lists them.', column = 'p_objects';
   end if;
-  if jsonb_typeof(p_objects) <> 'array' then
-    v_problem := 'is no array';
-  elsif jsonb_array_length(p_objects) > 1000 then
-    v_problem := 'has more than 1000 objects';
-  else
+  if v_problem is null then
     select format('holds, at position %s, what is no whole transfer or reversal', o.n) into v_problem
     from jsonb_array_elements(p_objects) with ordinality as o (it, n)
     where not coalesce(marketplace._is_listed_object(o.it), false)
