@@ -1,4 +1,4 @@
--- What never changes, and what is never removed.
+-- What never changes of a transfer, and nothing any more once it has ended.
 
 create or replace function marketplace.tg_seller_transfers__guard_frozen()
 returns trigger
@@ -89,74 +89,3 @@ $$;
 
 comment on function marketplace.tg_seller_transfers__guard_frozen() is
   'Refuses any change of a row that reached its end, and of money and evidence on every row (ST002); keeps updated_at.';
-
-create or replace function marketplace.tg_records__refuse_change()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_gone jsonb;
-begin
-  -- History that a pruning has on record: tg_records__match_pruning() asks whether it is that, and all of it.
-  if tg_op = 'DELETE' and tg_relid in (
-    to_regclass('marketplace.transfer_status_log'), to_regclass('marketplace.transfer_attempts')
-  ) then
-    v_gone := to_jsonb(OLD);
-    if marketplace._is_being_pruned(
-      (v_gone ->> 'transfer_id')::bigint,
-      case tg_table_name when 'transfer_status_log' then (v_gone ->> 'id')::bigint end
-    ) then
-      return OLD;
-    end if;
-  end if;
-  raise exception '% of %.% is refused', tg_op, tg_table_schema, tg_table_name
-    using errcode = 'ST002',
-          hint = 'It is kept as it was written. ' || case tg_table_name
-            when 'seller_transfers' then 'give_up() ends a row, add_note() says why it should not be there.'
-            when 'transfer_status_log' then 'add_note() adds to the log of a transfer.'
-            when 'transfer_attempts' then 'add_note() says on the transfer what is wrong with a report.'
-            when 'reversal_requests' then 'withdraw_reversal_request() takes a request back.'
-            when 'reversal_request_lines' then 'withdraw_reversal_request() takes a request back; request_reversal() asks for another one.'
-            when 'stripe_events' then 'dismiss() takes an event that is kept off needs_attention.'
-            when 'stripe_control' then 'pause_stripe_calls() stops all calls; another Stripe account needs a database of its own.'
-            when 'retry_policy' then 'UPDATE the row: each verdict has one.'
-            else 'What is so now is said by the functions: see the README.' end,
-          schema = tg_table_schema, table = tg_table_name;
-end
-$$;
-
-comment on function marketplace.tg_records__refuse_change() is
-  'Refuses what it is bound to: DELETE and TRUNCATE of records, UPDATE of logs and of the database''s identity (ST002). Lets go of history that this transaction has recorded as a pruning.';
-
-create or replace function marketplace.tg_seller_transfers__log_status()
-returns trigger
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_reason text := nullif(current_setting('marketplace.reason', true), '');
-begin
-  -- Asked again, after every trigger that could have changed the status since the guard looked.
-  if tg_op = 'UPDATE' and not marketplace.can_transition_transfer_status(OLD.status, NEW.status) then
-    raise exception 'transfer % cannot go from % to %', OLD.id, OLD.status, NEW.status
-      using errcode = 'ST001',
-            hint = 'can_transition_transfer_status() says what may follow what; look for a trigger of somebody else''s.',
-            schema = tg_table_schema, table = tg_table_name, column = 'status';
-  end if;
-  if NEW.failure_message is not null and NEW.status <> 'completed' then
-    v_reason := concat_ws(': ', v_reason, NEW.failure_message);
-  end if;
-  insert into marketplace.transfer_status_log (transfer_id, from_status, to_status, reason)
-  values (
-    NEW.id,
-    case tg_op when 'UPDATE' then OLD.status end,
-    NEW.status,
-    marketplace._clean_text(v_reason, 1000)
-  );
-  return null;
-end
-$$;
-
-comment on function marketplace.tg_seller_transfers__log_status() is
-  'Writes every birth and status change to transfer_status_log, with marketplace.reason and the row''s own words.';
