@@ -5,6 +5,7 @@ from tests.mutants.mutant import mutant
 _BUDGET = "db/functions/rate_budget.sql"
 _CUT = "db/functions/rate_cut.sql"
 _REGISTER = "db/functions/register_runner.sql"
+_REGISTRATION = "db/functions/registration.sql"
 _CLAIM = "db/functions/claim.sql"
 
 MUTANTS = (
@@ -38,13 +39,13 @@ MUTANTS = (
         "refused-key-keeps-claiming",
         "A worker whose key was revoked goes on taking rows that others could reverse.",
         "test_register_runner.py",
-        (_REGISTER, "and a.http_status = 401 and a.error_type is not null", "and false"),
+        (_REGISTRATION, "and a.http_status = 401 and a.error_type is not null", "and false"),
     ),
     mutant(
         "outdated-runner-claims",
         "A runner that ran while the database was migrated claims by rules it does not know.",
         "test_upgrade.py::test_a_runner_too_old_for_the_functions_neither_registers_nor_claims",
-        (_REGISTER, "  perform marketplace._require_served(v_runner.version);\n", ""),
+        (_REGISTRATION, "  perform marketplace._require_served(v_runner.version);\n", ""),
     ),
     mutant(
         "rate-not-asked",
