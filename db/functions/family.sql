@@ -88,3 +88,17 @@ $$;
 
 comment on function marketplace._next_part(bigint, text) is
   'The number of the next row that a request takes of a family, and of all that was paid for its transfer_key: 1, 2, …';
+
+create or replace function marketplace._is_in_flight(p_root_id bigint)
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return exists (select from marketplace._family(p_root_id) as f where f.status in ('pending', 'failed'));
+end
+$$;
+
+comment on function marketplace._is_in_flight(bigint) is 'True if a row of the transfer may be paid yet.';

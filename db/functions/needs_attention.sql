@@ -1,19 +1,5 @@
 -- What no machine will mend, one line per problem: what it is, why, since when, and what to type next.
 
-create or replace function marketplace._is_in_flight(p_root_id bigint)
-returns boolean
-language plpgsql
-stable
-security definer
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return exists (select from marketplace._family(p_root_id) as f where f.status in ('pending', 'failed'));
-end
-$$;
-
-comment on function marketplace._is_in_flight(bigint) is 'True if a row of the transfer may be paid yet.';
-
 create or replace view marketplace.needs_attention_full as
 with problems as (
   select
