@@ -63,22 +63,37 @@ begin
     return;
   end if;
   v_root := marketplace._lock_order_of(v_root.id);
-  -- Slices are not sent: what an unpaid row gives away is not paid at all. Nor is what took over from a paid row. Of those
-  -- that handed one obligation on, the last has it.
-  return query
-    select k.* from marketplace._rows_of_key(v_root.id) as k
-    where k.split_from is null
-      and not exists (
-        select from marketplace.seller_transfers as b where b.id = k.successor_of and b.completed_at is not null)
-      and marketplace._send_identity(
-        (select c.database_id from marketplace.stripe_control as c), v_root.transfer_key, k.made_for) = v_identity
-    order by k.id desc
-    limit 1;
+  return query select s.* from marketplace._row_sent_as(v_root.id, v_root.transfer_key, v_identity) as s;
 end
 $$;
 
 comment on function marketplace._lock_sent_row(jsonb) is
   'The row that this transfer at Stripe was sent for, told by our metadata, with its order locked; no row if it is not ours.';
+
+create or replace function marketplace._row_sent_as(p_root_id bigint, p_transfer_key text, p_identity text)
+returns setof marketplace.seller_transfers
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_database_id uuid := (select c.database_id from marketplace.stripe_control as c);
+begin
+  -- Slices are not sent: what an unpaid row gives away is not paid at all. Nor is what took over from a paid row. Of those
+  -- that handed one obligation on, the last has it.
+  return query
+    select k.* from marketplace._rows_of_key(p_root_id) as k
+    where k.split_from is null
+      and not exists (
+        select from marketplace.seller_transfers as b where b.id = k.successor_of and b.completed_at is not null)
+      and marketplace._send_identity(v_database_id, p_transfer_key, k.made_for) = p_identity
+    order by k.id desc
+    limit 1;
+end
+$$;
+
+comment on function marketplace._row_sent_as(bigint, text, text) is
+  'The row of a transfer_key, by its root, that was sent under this identity; no row if none was.';
 
 create or replace function marketplace._not_yet(p_why text)
 returns void

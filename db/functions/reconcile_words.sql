@@ -17,15 +17,8 @@ begin
     return;
   end if;
   select t.id into v_root_id from marketplace.seller_transfers as t where t.transfer_key = p_object.transfer_key;
-  -- Slices are not sent, nor is what took over from a paid row. Of those that handed one obligation on, the last has it.
-  select k.id into row_id
-  from marketplace._rows_of_key(v_root_id) as k
-  where k.split_from is null
-    and not exists (
-      select from marketplace.seller_transfers as b where b.id = k.successor_of and b.completed_at is not null)
-    and marketplace._send_identity(v_database_id, p_object.transfer_key, k.made_for) = p_object.identity
-  order by k.id desc
-  limit 1;
+  select s.id into row_id
+  from marketplace._row_sent_as(v_root_id, p_object.transfer_key, p_object.identity) as s;
   database := case
     when row_id is not null or p_object.identity ~ format('^transfer:(again:)?%s:', v_database_id) then 'ours'
     -- Too long for metadata, it is there as a hash, which does not tell: rather ours too often.
