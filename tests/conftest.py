@@ -1,9 +1,10 @@
 """The fixtures every test may use.
 
-`db`, `dsn` and `connect`: a fresh database for each test, with the project's schema and functions. `empty_dsn`:
-one with nothing in it. `simulator`: a Stripe that has seen nothing yet. Each pytest process has one PostgreSQL
-and one simulator of its own, started when first asked for; both end with it, however it ends. The PostgreSQL is
-the embedded one, or with `--postgres-bin=DIR` that of an installation whose programs are in DIR.
+`db`, `dsn` and `connect`: a fresh database for each test, with the project's schema and functions. `schema_copy`:
+more of them, for those that share one. `empty_dsn`: one with nothing in it. `simulator`: a Stripe that has seen
+nothing yet. Each pytest process has one PostgreSQL and one simulator of its own, started when first asked for; both
+end with it, however it ends. The PostgreSQL is the embedded one, or with `--postgres-bin=DIR` that of an installation
+whose programs are in DIR.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,15 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from runner.sandbox.embedded_postgres import EmbeddedPostgres
 from runner.sandbox.owned_process import end_with_parent
 from runner.sandbox.simulator import SimulatorClient, simulator_process
-from tests.support.databases import SETTINGS, Connect, Database, ServerAddress, copied_database, open_database
+from tests.support.databases import (
+    SETTINGS,
+    Connect,
+    Database,
+    SchemaCopy,
+    ServerAddress,
+    copied_database,
+    open_database,
+)
 from tests.support.migrations import migrate_database
 from tests.support.plpgsql_coverage import PROFILER, Counts, checker
 
@@ -88,18 +97,26 @@ def postgres_bin(pytestconfig: pytest.Config) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def embedded_postgres(pytestconfig: pytest.Config, postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
-    """The server of this session. A test that stops, crashes or configures one starts its own."""
+def _counts(pytestconfig: pytest.Config) -> Iterator[Counts | None]:
+    """What `--plpgsql-coverage` has counted so far."""
     coverage = pytestconfig.getoption("plpgsql_coverage")
     if coverage is None:
-        with EmbeddedPostgres(bindir=postgres_bin, settings=SETTINGS) as server:
-            yield server
+        yield None
         return
     counts = Counts()
     counts.read_before_every_drop()
-    with EmbeddedPostgres(bindir=postgres_bin or checker().bindir, settings={**SETTINGS, **PROFILER}) as server:
-        yield server
+    yield counts
     counts.write(coverage)
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres(_counts: Counts | None, postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
+    """The server of this session. A test that stops, crashes or configures one starts its own."""
+    bindir, settings = postgres_bin, SETTINGS
+    if _counts is not None:
+        bindir, settings = postgres_bin or checker().bindir, {**SETTINGS, **PROFILER}
+    with EmbeddedPostgres(bindir=bindir, settings=settings) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -124,11 +141,30 @@ def _maintenance(server_address: ServerAddress) -> Iterator[Database]:
         yield db
 
 
+@pytest.fixture(scope="session")
+def schema_copy(
+    _maintenance: Database, _counts: Counts | None, schema_template: NoopExecutor, server_address: ServerAddress
+) -> SchemaCopy:
+    """Have a database of that name, with the project's schema and functions: a context that gives its URI."""
+
+    @contextmanager
+    def copy(dbname: str) -> Iterator[str]:
+        dsn = server_address.dsn(dbname)
+        with copied_database(_maintenance, dbname, template=str(schema_template.template_dbname)):
+            try:
+                yield dsn
+            finally:
+                if _counts is not None:
+                    _counts.read_database(dsn)
+
+    return copy
+
+
 @pytest.fixture
-def dsn(_maintenance: Database, schema_template: NoopExecutor, server_address: ServerAddress) -> Iterator[str]:
+def dsn(schema_copy: SchemaCopy) -> Iterator[str]:
     """Connection URI of the test's database, as its owner."""
-    with copied_database(_maintenance, "test", template=str(schema_template.template_dbname)):
-        yield server_address.dsn("test")
+    with schema_copy("test") as dsn:
+        yield dsn
 
 
 @pytest.fixture

@@ -16,13 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
-
 from runner.sandbox.simulator import SimulatorClient
 from tests.support.crash_points import POINTS, REVERSALS, SENDS, Side, refunded
 from tests.support.cutting_proxy import cutting_proxy
-from tests.support.databases import Database, ServerAddress, open_database, value
+from tests.support.databases import Database, SchemaCopy, ServerAddress, open_database, value
 from tests.support.every_answer import (
     ALL,
     AMOUNTS,
@@ -85,7 +82,7 @@ def shorten_delays(db: Database) -> None:
 
 @contextmanager
 def scenes(
-    template: NoopExecutor, address: ServerAddress, stripe: SimulatorClient, folder: Path
+    schema_copy: SchemaCopy, address: ServerAddress, stripe: SimulatorClient, folder: Path
 ) -> Iterator[list[Scene]]:
     """A scene for each point, with the runners that are to die under way."""
     with ExitStack() as stack:
@@ -94,16 +91,7 @@ def scenes(
             name = point.__name__
             share = ALL if IS_LONG else Share(number, of=6)
             dbname = f"crash_{name}"
-            stack.enter_context(
-                DatabaseJanitor(
-                    host=address.host,
-                    port=address.port,
-                    user=address.user,
-                    dbname=dbname,
-                    template_dbname=template.template_dbname,
-                )
-            )
-            dsn = address.dsn(dbname)
+            dsn = stack.enter_context(schema_copy(dbname))
             db = stack.enter_context(closing(open_database(dsn)))
             shorten_delays(db)
             asked = pay_for_every_answer(db, stripe, list(AMOUNTS), name, share)
@@ -171,9 +159,9 @@ def wait_until_over(made: list[Scene]) -> None:
 
 
 def test_a_runner_killed_at_any_point_of_any_call_leaves_each_amount_moved_once(
-    schema_template: NoopExecutor, server_address: ServerAddress, simulator: SimulatorClient, tmp_path: Path
+    schema_copy: SchemaCopy, server_address: ServerAddress, simulator: SimulatorClient, tmp_path: Path
 ) -> None:
-    with scenes(schema_template, server_address, simulator, tmp_path) as made:
+    with scenes(schema_copy, server_address, simulator, tmp_path) as made:
         for scene, (reach, _, _) in zip(made, POINTS, strict=True):
             for side in scene.sides:
                 reach(side)

@@ -12,11 +12,9 @@ from typing import Any
 
 import pytest
 from psycopg.rows import DictRow
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
 from runner.sandbox.simulator import LedgerEntry, LoggedRequest, SimulatorClient, simulator_process
-from tests.support.databases import Database, ServerAddress, open_database, value
+from tests.support.databases import Database, SchemaCopy, ServerAddress, open_database, value
 from tests.support.orders import (
     attempts_of,
     calls_for,
@@ -104,18 +102,9 @@ def go_through(db: Database, stripe: SimulatorClient, transfers: dict[str, str])
 
 
 @pytest.fixture(scope="module")
-def run(
-    schema_template: NoopExecutor, server_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Run]:
-    address, dsn = server_address, server_address.dsn("end_to_end")
+def run(schema_copy: SchemaCopy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with (
-        DatabaseJanitor(
-            host=address.host,
-            port=address.port,
-            user=address.user,
-            dbname="end_to_end",
-            template_dbname=schema_template.template_dbname,
-        ),
+        schema_copy("end_to_end") as dsn,
         simulator_process() as stripe,
         runners(dsn, stripe.base_url, tmp_path_factory.mktemp("runner")) as start_runner,
         closing(open_database(dsn)) as db,

@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
 from runner.sandbox.simulator import LedgerEntry, LoggedRequest, SimulatorClient, simulator_process
-from tests.support.databases import Database, ServerAddress, open_database, rows, value
+from tests.support.databases import Database, SchemaCopy, ServerAddress, open_database, rows, value
 from tests.support.orders import (
     attempts_of,
     calls_for,
@@ -143,18 +141,9 @@ def all_about(db: Database, stripe: SimulatorClient, name: str) -> Order:
 
 
 @pytest.fixture(scope="module")
-def run(
-    schema_template: NoopExecutor, server_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Run]:
-    address, dsn = server_address, server_address.dsn("end_to_end_sends")
+def run(schema_copy: SchemaCopy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with (
-        DatabaseJanitor(
-            host=address.host,
-            port=address.port,
-            user=address.user,
-            dbname="end_to_end_sends",
-            template_dbname=schema_template.template_dbname,
-        ),
+        schema_copy("end_to_end_sends") as dsn,
         simulator_process() as stripe,
         runners(dsn, stripe.base_url, tmp_path_factory.mktemp("runner")) as start_runner,
         closing(open_database(dsn)) as db,

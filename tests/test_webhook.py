@@ -11,12 +11,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
 import runner.database
 from runner.event import DEPTH_LIMIT
-from tests.support.databases import Connect, Database, ServerAddress, open_database, rows, value
+from tests.support.databases import Connect, Database, SchemaCopy, ServerAddress, open_database, rows, value
 from tests.support.forgeries import KINDS, deliver_all
 from tests.support.inbox import comes_to, inbox_that_runs, stored, stored_event
 from tests.support.runners import wait_until
@@ -40,17 +38,9 @@ GATE = 7_301
 
 @pytest.fixture(scope="module")
 def _shared(
-    schema_template: NoopExecutor, server_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory
+    schema_copy: SchemaCopy, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[EndpointProcess, Database, str]]:
-    janitor = DatabaseJanitor(
-        host=server_address.host,
-        port=server_address.port,
-        user=server_address.user,
-        dbname="webhook",
-        template_dbname=schema_template.template_dbname,
-    )
-    dsn = server_address.dsn("webhook")
-    with janitor, ExitStack() as stack:
+    with schema_copy("webhook") as dsn, ExitStack() as stack:
         db = stack.enter_context(closing(open_database(dsn)))
         folder, secrets = tmp_path_factory.mktemp("webhook"), f"{SECRET}, {NEXT_SECRET}"
         at = stack.enter_context(endpoint(dsn, folder, secrets=secrets, webhook_body_limit=BODY_LIMIT))

@@ -1,7 +1,7 @@
 """What the fixtures of tests/conftest.py are made of, and short ways to ask a database something."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -17,6 +17,7 @@ _HAS_STRATEGIES = 150000  # of CREATE DATABASE
 
 Database = psycopg.Connection[DictRow]
 Connect = Callable[..., Database]
+SchemaCopy = Callable[[str], AbstractContextManager[str]]
 
 
 @dataclass(frozen=True, slots=True)

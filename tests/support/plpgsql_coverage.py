@@ -20,6 +20,7 @@ from typing import Any
 
 import click
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import class_row
 from pytest_postgresql.janitor import DatabaseJanitor
 
@@ -101,17 +102,22 @@ class Counts:
         self._counts: Counter[str] = Counter()
 
     def read_before_every_drop(self) -> None:
-        """From now on, whoever drops a test's database has it read first."""
+        """From now on, what pytest-postgresql drops is read first."""
         janitor_class: Any = DatabaseJanitor
         drop = janitor_class.drop
 
         def read_and_drop(janitor: Any) -> None:
-            where = {"host": janitor.host, "port": janitor.port, "user": janitor.user}
-            with psycopg.connect(dbname=janitor.dbname, autocommit=True, **where) as connection:
-                self.read(connection)
+            self.read_database(
+                make_conninfo(dbname=janitor.dbname, host=janitor.host, port=janitor.port, user=janitor.user)
+            )
             drop(janitor)
 
         janitor_class.drop = read_and_drop
+
+    def read_database(self, dsn: str) -> None:
+        """Add what was executed there since it was read before."""
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            self.read(connection)
 
     def read(self, connection: psycopg.Connection[Any]) -> None:
         """Add what was executed in that database since it was read before."""

@@ -8,22 +8,13 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
-from tests.support.databases import Database, ServerAddress, open_database
+from tests.support.databases import Database, SchemaCopy, open_database
 
 
 @pytest.fixture(scope="session")
-def _shared_db(schema_template: NoopExecutor, server_address: ServerAddress) -> Iterator[Database]:
-    janitor = DatabaseJanitor(
-        host=server_address.host,
-        port=server_address.port,
-        user=server_address.user,
-        dbname="shared",
-        template_dbname=schema_template.template_dbname,
-    )
-    with janitor, closing(open_database(server_address.dsn("shared"))) as db:
+def _shared_db(schema_copy: SchemaCopy) -> Iterator[Database]:
+    with schema_copy("shared") as dsn, closing(open_database(dsn)) as db:
         yield db
 
 

@@ -9,28 +9,19 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
-from pytest_postgresql.executors import NoopExecutor
-from pytest_postgresql.janitor import DatabaseJanitor
 
-from tests.support.databases import Database, ServerAddress, open_database
+from tests.support.databases import Database, SchemaCopy, open_database
 from tests.support.sessions import impatient
 from tests.support.transfers import call
 from tests.support.two_sessions import NO_LEASE, SECONDS, Stage
 
 
 @pytest.fixture(scope="module")
-def _shared_stage(schema_template: NoopExecutor, server_address: ServerAddress) -> Iterator[Stage]:
-    janitor = DatabaseJanitor(
-        host=server_address.host,
-        port=server_address.port,
-        user=server_address.user,
-        dbname="stage",
-        template_dbname=schema_template.template_dbname,
-    )
-    with janitor, ExitStack() as stack:
+def _shared_stage(schema_copy: SchemaCopy) -> Iterator[Stage]:
+    with schema_copy("stage") as dsn, ExitStack() as stack:
 
         def session(**options: Any) -> Database:
-            return stack.enter_context(closing(open_database(server_address.dsn("stage"), **options)))
+            return stack.enter_context(closing(open_database(dsn, **options)))
 
         first, second = (impatient(session, deadlock_timeout="10ms") for _ in range(2))
         stage = Stage(first, second, gate=session(), observer=session())
