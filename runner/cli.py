@@ -25,6 +25,7 @@ from runner.kinds import KINDS
 from runner.log import configure_logging
 from runner.schema import own_release
 from runner.settings import BadSettings, Settings, load_settings
+from runner.wording import counted
 
 EXIT_CHECK_FOUND_SOMETHING = 1
 EXIT_BAD_USAGE = 2
@@ -95,7 +96,7 @@ def migrate(lock_timeout: float, tries: int, *, dry_run: bool) -> None:
         _fail(EXIT_SCHEMA_UNUSABLE, _line(error))
     for warning in migrated.warnings:
         _warn(warning)
-    done = f"{len(migrated.applied)} migrations applied" if migrated.applied else "no migration was pending"
+    done = f"{counted(len(migrated.applied), 'migration')} applied" if migrated.applied else "no migration was pending"
     click.echo(f"{done}; functions loaded; the database is at {own_release().migration_head}")
 
 

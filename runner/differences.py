@@ -11,6 +11,7 @@ from rich.table import Table
 from runner.clean import safe_text
 from runner.reconcile import Compared
 from runner.records import Difference
+from runner.wording import counted
 
 _SHOWN = 20
 
@@ -20,7 +21,8 @@ def show(compared: Compared) -> bool:
     console = Console(highlight=False, soft_wrap=True)
     run = compared.run
     of = "" if run.created_since is None else f" of transfers made since {_iso(run.created_since)}"
-    click.echo(f"run {run.id}: {run.transfers} transfers and {run.reversals} reversals{of} read at Stripe")
+    read = f"{counted(run.transfers, 'transfer')} and {counted(run.reversals, 'reversal')}"
+    click.echo(f"run {run.id}: {read}{of} read at Stripe")
     if compared.trouble is not None:
         click.echo(f"ended early, and nothing was compared: {compared.trouble}")
         return False

@@ -20,6 +20,7 @@ from runner.connection import DatabaseUnavailable, NotResumed, SchemaUnusable
 from runner.database import Database
 from runner.outcome import UnreadableObject, read_page, read_reversal, read_transfer
 from runner.records import Difference, LookedUp, ReconcileRun
+from runner.wording import counted
 
 # Seconds between tries of one request: a rate limit or an outage of a minute does not end an hour's run.
 RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -115,7 +116,7 @@ class _Reader:
     async def read_again(self, transfer_ids: Sequence[str]) -> None:
         """Read these transfers by themselves; one that is not there is left as it is."""
         if transfer_ids:
-            self._tell(f"reading {len(transfer_ids)} transfers again, for something differs")
+            self._tell(f"reading {counted(len(transfer_ids), 'transfer')} again, for something differs")
         for transfer_id in transfer_ids:
             answer = await self._ask(partial(self._stripe.get_transfer, transfer_id))
             if answer is not None:
@@ -161,7 +162,7 @@ class _Reader:
         waiting, self._waiting = self._waiting, []
         run = await self._database.keep_listed_objects(self._run_id, waiting)
         if tell:
-            self._tell(f"{run.transfers} transfers and {run.reversals} reversals read")
+            self._tell(f"{counted(run.transfers, 'transfer')} and {counted(run.reversals, 'reversal')} read")
 
     async def _ask(self, request: Callable[[], Awaitable[Result]]) -> Result:
         """Make a request when it may be made; again, if Stripe does not answer it."""

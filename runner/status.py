@@ -16,6 +16,7 @@ from runner.records import (
     RegisteredRunner,
     TransferTotal,
 )
+from runner.wording import counted
 
 _ATTENTION_LIMIT = 10
 
@@ -174,7 +175,7 @@ def print_reconcile(console: Console, run: ReconcileRun | None) -> None:
         return
     of = "" if run.created_since is None else f", of transfers made since {run.created_since:%Y-%m-%d %H:%M %Z}"
     came_to = (
-        f"{run.differences} differences, {run.urgent} of them urgent"
+        f"{counted(run.differences or 0, 'difference')}, {run.urgent} of them urgent"
         if run.is_complete
         else f"ended early: {run.trouble}"
         if run.finished_at

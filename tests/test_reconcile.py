@@ -218,7 +218,7 @@ def test_a_shorter_list_is_asked_for_by_time(dsn: str, db: Database, simulator: 
     since = the_run(db)["created_since"]
     (asked,) = [each.params for each in simulator.requests() if each.path == "/v1/transfers"]
     assert (result.exit_code, asked["created"]) == (0, {"gte": str(int(since.timestamp()))})
-    assert re.search(r": 1 transfers and 0 reversals of transfers made since \S+Z read at Stripe", result.stdout)
+    assert re.search(r": 1 transfer and 0 reversals of transfers made since \S+Z read at Stripe", result.stdout)
 
 
 def test_a_row_that_does_not_know_is_looked_up_when_told_to_and_then_both_agree(

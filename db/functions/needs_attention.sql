@@ -85,7 +85,8 @@ with problems as (
   -- The rows have gone on since: what a comparison found is told by itself, and by the next one.
   select
     'differs from Stripe', r.urgent > 0, r.finished_at, null, null,
-    format('A comparison with Stripe found %s differences, %s of them urgent.', r.differences, r.urgent),
+    format('A comparison with Stripe found %s %s, %s of them urgent.',
+      r.differences, case r.differences when 1 then 'difference' else 'differences' end, r.urgent),
     format('select * from marketplace.reconcile_differences(p_run_id => %s);', r.id), format('comparison:%s', r.id)
   from marketplace.reconcile_runs as r
   where

@@ -24,7 +24,7 @@ as $$
   -- No call was made here since: what was made all the same, with this database's mark, was made by another one with it.
   select
     'another copy', true, true, null, null, min(o.stripe_transfer_id), null, null, null, null,
-    format('%s transfers and reversals of this database, the last at %s, were made after it stopped making calls: another copy of it is at work.',
+    format('Transfers and reversals of this database (%s, the last at %s) were made after it stopped making calls: another copy of it is at work.',
       count(*), max(o.created_at)),
     'Stop the other copy, wait an hour, and run seller-transfers reconcile again.'
   from marketplace.reconcile_objects as o

@@ -45,6 +45,7 @@ from runner.sandbox.demo_stripe import StripeRefused
 from runner.sandbox.demo_webhook import Webhook
 from runner.sandbox.embedded_postgres import EmbeddedPostgres, EmbeddedPostgresError, remove_data_folder
 from runner.sandbox.simulator import ControlRefused, SimulatorClient, SimulatorNotStarted, simulator_process
+from runner.wording import counted
 
 _WIDTH = 100
 _RUNNERS = 2
@@ -186,7 +187,7 @@ class _Demo:
         simulator = stack.enter_context(simulator_process())
         self._say(f"A simulator of Stripe runs at {simulator.base_url}.")
         migrated = migrate(server.dsn(DEMO_DATABASE))
-        self._say(f"seller-transfers migrate: {len(migrated.applied)} migrations applied, functions loaded.")
+        self._say(f"seller-transfers migrate: {counted(len(migrated.applied), 'migration')} applied, functions loaded.")
         connection = stack.enter_context(_connect(server, "demo"))
         connection.execute(_LOGINS)
         self._say("Logins: demo_app for the app, demo_runner for runners and webhook; neither may touch a table.")
