@@ -14,7 +14,6 @@ from tests.support.transfers import contents
 pytest_plugins = ("tests.support.rolled_back",)
 
 FROZEN, DENIED = "ST002", "42501"
-Become = Callable[[Database], AbstractContextManager[None]]
 
 # Every table that keeps records, with a change of it that must not be, and its key. All but the last may only grow.
 CHANGES = {

@@ -32,7 +32,6 @@ from tests.support.transfers import (
 pytest_plugins = ("tests.support.rolled_back",)
 
 BEFORE = "now() - interval '100 days'"
-EMPTY = hashlib.sha256(b"").hexdigest()
 
 
 @pytest.fixture
