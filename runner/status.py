@@ -45,7 +45,8 @@ async def show_status(database: Database) -> bool:
     for kind in health:
         print_health(console, kind)
         print_reasons(console, reasons[kind.kind])
-    print_pause(console, health)
+    if health:
+        print_pause(console, health[0])  # all kinds pause together
     attention = [found for found in await database.needs_attention() if found.problem != "paused"]
     print_attention(console, attention)
     print_budget(console, budget)
@@ -91,22 +92,21 @@ def print_health(console: Console, health: QueueHealth) -> None:
     )
 
 
-def print_pause(console: Console, kinds: list[QueueHealth]) -> None:
+def print_pause(console: Console, health: QueueHealth) -> None:
     """That no calls are made, of whichever kind, and how that ends."""
-    for health in kinds[:1]:
-        if health.paused_at is None:
-            return
+    if health.paused_at is None:
+        return
+    console.print(
+        f"Stripe calls are paused since {health.paused_at:%Y-%m-%d %H:%M:%S %Z} by {health.paused_by}:"
+        f" {health.pause_reason}",
+        markup=False,
+    )
+    if health.probe_at is not None:
         console.print(
-            f"Stripe calls are paused since {health.paused_at:%Y-%m-%d %H:%M:%S %Z} by {health.paused_by}:"
-            f" {health.pause_reason}",
-            markup=False,
+            f"The next trial call may be made at {health.probe_at:%H:%M:%S %Z}; the pause ends by itself with the"
+            " first one that Stripe does not refuse so."
         )
-        if health.probe_at is not None:
-            console.print(
-                f"The next trial call may be made at {health.probe_at:%H:%M:%S %Z}; the pause ends by itself with the"
-                " first one that Stripe does not refuse so."
-            )
-        console.print("To end the pause now: select * from marketplace.resume_stripe_calls(p_reason => '…');")
+    console.print("To end the pause now: select * from marketplace.resume_stripe_calls(p_reason => '…');")
 
 
 def print_reasons(console: Console, reasons: list[OpenReason]) -> None:
