@@ -126,37 +126,3 @@ comment on function marketplace._compare_strange(
   marketplace.reconcile_runs, marketplace.reconcile_objects, bigint, text, bigint, timestamptz, bigint,
   marketplace.reconcile_objects[]
 ) is 'What differs for one transfer between its live reversals that are no row''s and what its rows say was reversed elsewhere.';
-
-create or replace function marketplace._lost_reversal_step(p_object marketplace.reconcile_objects)
-returns text
-language plpgsql
-stable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_allocation jsonb;
-begin
-  if exists (
-    select from marketplace.reversal_requests as r where r.reversal_request_id = p_object.reversal_request_id
-  ) then
-    return format('select * from marketplace.reversal_request_lines where reversal_request_id = %L;',
-      p_object.reversal_request_id);
-  end if;
-  select coalesce(jsonb_agg(jsonb_build_object('transfer_key', a.transfer_key, 'amount', a.amount) order by a.transfer_key), '[]')
-  into v_allocation
-  from (
-    select o.transfer_key, sum(o.amount) as amount
-    from marketplace.reconcile_objects as o
-    where o.run_id = p_object.run_id and o.reversal_request_id = p_object.reversal_request_id
-      and o.object = 'transfer_reversal' and coalesce(o.status, 'succeeded') in ('pending', 'succeeded')
-      and marketplace._reversed_for(o) = 'ours'
-    group by o.transfer_key
-  ) as a;
-  return left(format(
-    'select id, status from marketplace.request_reversal(p_order_id => %L, p_reversal_request_id => %L, p_allocation => %L);',
-    coalesce(p_object.order_id, '…'), coalesce(p_object.reversal_request_id, '…'), v_allocation), 2000);
-end
-$$;
-
-comment on function marketplace._lost_reversal_step(marketplace.reconcile_objects) is
-  'What to type to ask again for what a request took back that is not known any more: all that Stripe has of it.';

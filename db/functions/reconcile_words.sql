@@ -1,4 +1,4 @@
--- Whose an object at Stripe is, and what a person types about it.
+-- Whose an object at Stripe is, and how much.
 --
 -- Another database's objects are nothing unusual: a test account has many. They matter where both want the same.
 
@@ -67,46 +67,3 @@ end
 $$;
 
 comment on function marketplace._amount_in_words(bigint, text) is 'An amount in minor units as people write it: 10.50 usd.';
-
-create or replace function marketplace._record_statement(
-  p_object marketplace.reconcile_objects, p_transfer_key text, p_order_id text, p_seller_id text
-)
-returns text
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-begin
-  return format(
-    'select id, status from marketplace.record_completed_transfer(p_transfer_key => %L, p_order_id => %L, '
-    'p_seller_id => %L, p_destination_account => %L, p_amount => %s, p_currency => %L%s, p_stripe_transfer_id => %L);',
-    coalesce(p_transfer_key, '…'), coalesce(p_order_id, '…'), coalesce(p_seller_id, '…'), p_object.destination_account,
-    p_object.amount, p_object.currency, ', p_source_charge => ' || quote_literal(p_object.source_charge),
-    p_object.stripe_id);
-end
-$$;
-
-comment on function marketplace._record_statement(marketplace.reconcile_objects, text, text, text) is
-  'What to type to record a transfer at Stripe as the one of this key.';
-
-create or replace function marketplace._lost_transfer_step(p_object marketplace.reconcile_objects)
-returns text
-language plpgsql
-immutable
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_made_for text := (regexp_match(p_object.identity, '^transfer:again:[0-9a-f-]{36}:[0-9]+:(.*)$'))[1];
-begin
-  if v_made_for is not null then
-    -- Made when a request was withdrawn: withdrawn again it is wanted again, and found.
-    return format('select id, status from marketplace.withdraw_reversal_request(p_reversal_request_id => %L, p_reason => ''…'');',
-      regexp_replace(substr(v_made_for, length(p_object.transfer_key) + 2), ':-?[0-9]+$', ''));
-  end if;
-  -- Whom the app calls this seller, Stripe does not know.
-  return marketplace._record_statement(p_object, p_object.transfer_key, p_object.order_id, null);
-end
-$$;
-
-comment on function marketplace._lost_transfer_step(marketplace.reconcile_objects) is
-  'What to type about a transfer of ours at Stripe that has no row.';
