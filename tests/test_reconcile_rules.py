@@ -105,7 +105,7 @@ def test_a_transfer_of_ours_without_a_row_says_how_to_record_it(db: Database) ->
     difference = only(compared(db, listed_transfer(1, amount=1234, metadata=sent_mark(db), source_transaction="ch_1")))
 
     assert (difference["kind"], difference["is_urgent"], difference["order_id"]) == ("lost transfer", True, "order-1")
-    assert difference["money"] == "12.34 usd at Stripe"
+    assert difference["money"] == "12.34 USD at Stripe"
     db.execute(difference["next_step"].replace("…", "seller-1").encode())
     recorded = transfer(db, rows(db, "select max(id) as id from marketplace.seller_transfers")[0]["id"])
     assert [recorded[name] for name in ("transfer_key", "amount", "source_charge", "stripe_transfer_id", "status")] == [
@@ -300,7 +300,7 @@ def test_what_somebody_else_took_back_unheard_is_looked_up_when_told_to(db: Data
     difference = only(compared(db, listed_transfer(1, amount_reversed=400), listed_reversal(1, amount=400)))
 
     assert (difference["kind"], difference["transfer_id"]) == ("reversed elsewhere", row)
-    assert "4.00 usd" in difference["why"]
+    assert "4.00 USD" in difference["why"]
     db.execute(difference["next_step"].replace("…", "in the dashboard").encode())
     (looked,) = claim(db)
     record_one(db, look_up_report(looked, found_reversal(looked, "trr_1", amount=400, metadata={}), amount=1000))

@@ -55,15 +55,11 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_exponent integer := (select c.exponent from marketplace.currencies as c where c.currency = p_currency);
 begin
-  return case
-    when p_amount is null then null
-    when v_exponent is null then format('%s minor units of %s', p_amount, coalesce(p_currency, 'no currency'))
-    else format('%s %s', round(p_amount / power(10::numeric, v_exponent), v_exponent), p_currency)
-  end;
+  return coalesce(
+    marketplace.format_amount(p_amount, p_currency),
+    p_amount || ' minor units of ' || coalesce(p_currency, 'no currency'));
 end
 $$;
 
-comment on function marketplace._amount_in_words(bigint, text) is 'An amount in minor units as people write it: 10.50 usd.';
+comment on function marketplace._amount_in_words(bigint, text) is 'An amount in minor units as people write it, also one in a currency that is not known here. Null for null.';
