@@ -27,7 +27,7 @@ from tests.support.transfers import (
     success,
     transfer,
 )
-from tests.support.withdrawals import story, withdraw
+from tests.support.withdrawals import sent_beside, story, withdraw
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -197,6 +197,18 @@ def test_a_send_that_is_reopened_for_a_refunded_order_is_not_made(db: Database) 
 
     assert (successor["status"], successor["failure_code"]) == ("permanently_failed", "refunded_before_transfer")
     at_commit(db)
+
+
+def test_what_was_sent_beside_the_first_goes_on_like_any_other(db: Database) -> None:
+    row = sent_beside(db)
+    assert (row["status"], row["made_for"]) == ("reversal_pending", "re_1:1")
+    for _ in range(2):
+        call(db, "give_up", p_id=row["id"], p_reason="ticket 41")
+
+        row = reopen(db, row["id"])
+
+        at_commit(db)
+        assert (row["status"], row["stripe_transfer_id"]) == ("reversal_pending", "tr_beside")
 
 
 def test_what_need_not_or_must_not_be_reopened_is_refused(db: Database) -> None:

@@ -36,7 +36,7 @@ from tests.support.transfers import (
     transfer,
     transfers_found,
 )
-from tests.support.withdrawals import born_of, follow_up, story, withdraw
+from tests.support.withdrawals import born_of, follow_up, sent_beside, story, withdraw
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -84,6 +84,24 @@ def test_late_success_of_a_reversal_is_looked_up_by_a_successor(db: Database) ->
     assert looked["action"] == "look_up_reversals"
     assert looked["idempotency_key"] == lost["idempotency_key"]
     assert record_one(db, seen(looked, ours(db, looked)))["status"] == "reversed"
+
+
+def test_late_success_of_taking_back_what_was_sent_beside_the_first_is_looked_up_as_well(db: Database) -> None:
+    looked = claim_again(db, sent_beside(db)["id"])
+    record_one(db, seen(looked, amount=400))
+    lost = claim_again(db, looked["id"])
+    assert lost["action"] == "reverse"
+    lapse_lease(db, lost["id"])
+    looked = claim_again(db, lost["id"])
+    pass_time(db, lost["id"], "2 hours")
+    record_one(db, seen(looked, amount=400))
+    call(db, "give_up", p_id=lost["id"], p_reason="ticket 42")
+
+    assert record_one(db, success(lost))["verdict"] == "succeeded"
+
+    at_commit(db)
+    found = f"select id from marketplace.seller_transfers where successor_of = {lost['id']}"
+    assert claim_again(db, int(value(db, found)))["action"] == "look_up_reversals"
 
 
 def test_what_late_evidence_proves_is_looked_for_and_no_second_one_is_made(db: Database) -> None:

@@ -20,8 +20,9 @@ begin
     original_amount, amount, currency, status, completed_at, stripe_transfer_id, stripe_transfer_group,
     next_retry_at, call_generation, call_minted_at, created_at, updated_at
   ) values (
-    coalesce(p_row.root_id, p_row.id), p_row.id, p_made_for, p_row.order_id, p_row.seller_id,
-    p_row.destination_account, p_row.source_charge, p_row.amount, p_row.amount, p_row.currency,
+    -- What a paid one was sent for says the row that was sent, and no other.
+    coalesce(p_row.root_id, p_row.id), p_row.id, case when not v_paid then p_made_for end,
+    p_row.order_id, p_row.seller_id, p_row.destination_account, p_row.source_charge, p_row.amount, p_row.amount, p_row.currency,
     case when v_paid then 'completed' else 'pending' end, p_row.completed_at,
     p_stripe_transfer_id, p_row.stripe_transfer_group,
     case when not v_paid then p_now end, case when not v_paid then 1 end, case when not v_paid then p_now end,
