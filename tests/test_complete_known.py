@@ -75,6 +75,29 @@ def test_a_stripe_id_that_another_root_has_is_refused_with_the_index_that_keeps_
     assert contents(db) == before
 
 
+def test_a_transfer_of_which_a_part_was_given_an_id_is_given_no_other(db: Database) -> None:
+    record_transfer(db, p_stripe_transfer_id=None)
+    (part,) = request_parts(db, {"key-1": 400})
+    assert claim(db) == []
+    call(db, "reopen", p_id=part["id"], p_reason="ticket 42", p_stripe_transfer_id="tr_1")
+
+    diag = refusal(db, p_stripe_transfer_id="tr_2")
+
+    assert (diag.sqlstate, diag.column_name) == ("ST003", "stripe_transfer_id")
+    assert record_transfer(db)["stripe_transfer_id"] == "tr_1"
+    at_commit(db)
+
+
+def test_what_ended_for_want_of_its_id_is_not_recorded_under_another_key(db: Database) -> None:
+    row = record_transfer(db, p_stripe_transfer_id=None)
+    request_reversal(db)
+    assert claim(db) == []
+
+    diag = refusal(db)
+
+    assert (diag.sqlstate, f"reopen(p_id => {row['id']}," in str(diag.message_hint)) == ("ST002", True)
+
+
 def test_what_is_left_of_an_announced_transfer_is_paid_and_recorded_with_its_own_amount(db: Database) -> None:
     announced = create_transfer(db)
     request_parts(db, {"key-1": 300})

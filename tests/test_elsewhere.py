@@ -453,6 +453,51 @@ def test_what_was_reversed_before_a_row_stood_for_the_transfer_is_heard_again(db
     assert story(db) == [(700, "completed", None), (300, "reversal_pending", None)]
 
 
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_what_was_reversed_while_it_was_given_up_is_heard_again_when_it_is_the_sellers(
+    db: Database, is_reopened: bool
+) -> None:
+    row = record_transfer(db)
+    request_reversal(db)
+    call(db, "give_up", p_id=row["id"], p_reason="ticket 42")
+    assert ingest(db, event("transfer.reversed", shown_reversed(row, 1000)))["result"] == "ignored"
+    if is_reopened:
+        call(db, "reopen", p_id=row["id"], p_reason="ticket 43")
+    withdraw(db)
+    assert story(db)[-1][1] == "completed"
+
+    call(db, "retry_events")
+
+    at_commit(db)
+    (looked,) = claim(db)
+    assert (looked["action"], looked["amount"]) == ("look_up_reversals", 1000)
+    assert record_one(db, seen(looked, foreign(looked, "trr_f", 1000)))["status"] == "reversed"
+    at_commit(db)
+
+
+def test_what_was_reversed_is_heard_again_for_each_part_that_is_given_the_id(db: Database) -> None:
+    root = record_transfer(db, p_stripe_transfer_id=None)
+    request_parts(db, {"key-1": 400})
+    assert claim(db) == []
+    told = {**shown_reversed(root, 1000), "id": "tr_1"}
+    assert ingest(db, event("transfer.reversed", told))["result"] == "ignored"
+    call(db, "reopen", p_id=root["id"], p_reason="found it", p_stripe_transfer_id="tr_1")
+    call(db, "retry_events")
+    assert story(db)[0] == (600, "reversal_pending", None)
+    looked = claim_again(db, root["id"])
+    record_one(db, seen(looked, foreign(looked, "trr_f", 1000)))
+    withdraw(db)
+    (rest,) = rows(db, "select id from marketplace.seller_transfers where status = 'completed'")
+
+    call(db, "reopen", p_id=rest["id"], p_reason="found it", p_stripe_transfer_id="tr_1")
+    call(db, "retry_events")
+
+    looked = claim_again(db, rest["id"])
+    record_one(db, seen(looked, foreign(looked, "trr_f", 1000)))
+    at_commit(db)
+    assert story(db) == [(600, "reversed", None), (400, "permanently_failed", None), (400, "reversed", "succeeds 2")]
+
+
 @pytest.mark.parametrize("is_found", [True, False])
 def test_what_was_reversed_elsewhere_is_not_taken_again_for_the_refund_it_was_of(db: Database, is_found: bool) -> None:
     by_events(db)

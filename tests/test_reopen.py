@@ -155,7 +155,10 @@ def test_each_part_of_a_transfer_without_an_id_is_given_the_same(db: Database) -
     assert claim(db) == []
     assert claim(db) == []
 
-    successors = [reopen(db, each["id"], "tr_1") for each in (one, two)]
+    first = reopen(db, one["id"], "tr_1")
+    other = refused(db, two["id"], "tr_2")
+    assert (other.sqlstate, other.column_name) == ("ST003", "stripe_transfer_id")
+    successors = [first, reopen(db, two["id"], "tr_1")]
 
     at_commit(db)
     assert [each["stripe_transfer_id"] for each in successors] == ["tr_1", "tr_1"]

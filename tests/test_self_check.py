@@ -53,6 +53,7 @@ INDEXES = (
     "idx_seller_transfers_without_transfer_id",
     "idx_reversal_request_lines_unmet",
     "idx_stripe_events_unheard",
+    "idx_stripe_events_acted_on",
     "idx_reversal_requests_asked_for",
     "idx_stripe_events_charge",
     "idx_stripe_events_kept",

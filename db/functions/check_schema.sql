@@ -19,7 +19,8 @@ begin
         ('idx_seller_transfers_made_for'), ('idx_seller_transfers_successor_transfer'),
         ('idx_seller_transfers_source_charge'), ('idx_seller_transfers_given_up'),
         ('idx_seller_transfers_without_transfer_id'), ('idx_reversal_request_lines_unmet'),
-        ('idx_stripe_events_unheard'), ('idx_stripe_events_order'), ('idx_reversal_requests_asked_for')
+        ('idx_stripe_events_unheard'), ('idx_stripe_events_order'), ('idx_stripe_events_acted_on'),
+        ('idx_reversal_requests_asked_for')
       ) as v (index)
       union all
       select v.index, false

@@ -57,7 +57,10 @@ begin
     raise exception 'transfer % is %, which leaves no room for %',
       p_known.id, p_known.status, coalesce(p_stripe_transfer_id, 'a payment')
       using errcode = 'ST002',
-            hint = 'If the seller was paid after all, record the payment under a new transfer_key.',
+            hint = case when p_known.completed_at is not null and p_known.stripe_transfer_id is null
+              then format('It ended for want of its Stripe id: reopen(p_id => %s, p_reason => ''…'', p_stripe_transfer_id => ''tr_…'').',
+                p_known.id)
+              else 'If the seller was paid after all, record the payment under a new transfer_key.' end,
             schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
   end if;
   if p_stripe_transfer_id is null then
@@ -71,6 +74,10 @@ begin
       using errcode = 'ST003',
             hint = 'One transfer at Stripe is one row: record the other one under its own transfer_key.',
             schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
+  end if;
+
+  if p_known.completed_at is not null then
+    perform marketplace._require_id_of_family(p_known, p_stripe_transfer_id);
   end if;
 
   -- The root first, for its slices may only stand for the same transfer at Stripe. What is sent beside it, because it was

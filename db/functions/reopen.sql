@@ -111,13 +111,8 @@ begin
       using errcode = 'null_value_not_allowed',
             hint = 'Pass the id of the transfer at Stripe (tr_…) as p_stripe_transfer_id.', column = 'p_stripe_transfer_id';
   end if;
-  if v_needs_id and p_stripe_transfer_id <> (
-    select t.stripe_transfer_id from marketplace.seller_transfers as t where t.id = p_row.root_id
-  ) then
-    raise exception 'transfer % is a part of one that stands for another than %', p_row.id, p_stripe_transfer_id
-      using errcode = 'ST003',
-            hint = format('Pass the Stripe id that transfer %s has.', p_row.root_id),
-            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
+  if v_needs_id then
+    perform marketplace._require_id_of_family(p_row, p_stripe_transfer_id);
   end if;
   if not v_needs_id and p_stripe_transfer_id is distinct from coalesce(p_row.stripe_transfer_id, '')
     and p_stripe_transfer_id is not null then

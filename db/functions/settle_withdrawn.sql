@@ -43,6 +43,10 @@ begin
     v_new := marketplace._resume(v_row, v_reason, p_now);
   end if;
   if v_new is not null then
+    if v_row.completed_at is not null and (v_row.status = 'permanently_failed' or v_row.successor_of is not null) then
+      -- What others took of it while it was given up found nothing that it could be taken from.
+      perform marketplace._hear_again(v_row.stripe_transfer_id, v_row.order_id);
+    end if;
     perform marketplace._offer_row(v_new);
     perform pg_notify('seller_transfers_due', '');
   end if;

@@ -26,6 +26,33 @@ $$;
 comment on function marketplace._require_free_transfer_id(text, marketplace.seller_transfers) is
   'Raises ST003 if a row of another family stands for this transfer at Stripe. The order is locked.';
 
+create or replace function marketplace._require_id_of_family(
+  p_row marketplace.seller_transfers, p_stripe_transfer_id text
+)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_known marketplace.seller_transfers;
+begin
+  -- Whichever part was given it first: what was recorded as paid at once was one transfer at Stripe.
+  select f.* into v_known from marketplace._family(coalesce(p_row.root_id, p_row.id)) as f
+  where f.stripe_transfer_id <> p_stripe_transfer_id limit 1;
+  if found then
+    raise exception 'transfer % is of the same as transfer %, which stands for %, not %',
+      p_row.id, v_known.id, v_known.stripe_transfer_id, p_stripe_transfer_id
+      using errcode = 'ST003',
+            hint = format('Pass %s, which transfer %s has.', v_known.stripe_transfer_id, v_known.id),
+            schema = 'marketplace', table = 'seller_transfers', column = 'stripe_transfer_id';
+  end if;
+end
+$$;
+
+comment on function marketplace._require_id_of_family(marketplace.seller_transfers, text) is
+  'Raises ST003 if a part of a transfer that was recorded without its Stripe id was given another id than this. The order is locked.';
+
 create or replace function marketplace._add_transfer_id(
   p_row marketplace.seller_transfers, p_stripe_transfer_id text
 )
