@@ -29,6 +29,7 @@ from tests.model.orders.stripe import LookFate, PostFate
 from tests.model.orders.wanted import QUANTA, Order
 from tests.support.databases import Database, value
 from tests.support.long_runs import IS_LONG
+from tests.support.order_end import finish
 from tests.support.order_world import KINDS, Held, World
 from tests.support.transfers import call
 
@@ -324,7 +325,7 @@ class Orders(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             if self.world.wanted.orders:
-                self.world.finish()
+                finish(self.world)
         finally:
             self.stack.close()
 

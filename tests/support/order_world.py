@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from tests.model.orders.stripe import Facts, LookFate, PostFate, Stripe
 from tests.model.orders.wanted import QUANTA, Cause, Key, Order, Request, Wanted
-from tests.support.databases import Database, rows, value
+from tests.support.databases import Database, rows
 from tests.support.events import by_events, dispute, event, ingest, refund
 from tests.support.moved_clock import let_pass
 from tests.support.order_books import OPEN, Books
@@ -284,71 +284,3 @@ class World:
                 for name in names if by else []:
                     earlier = f"update marketplace.seller_transfers set {name} = {name} - %s where id = %s"
                     self.db.execute(earlier.encode(), [by, row["id"]])
-
-    # The end: no more faults
-
-    def finish(self) -> None:
-        """What is under way comes to its end, and everybody has what he is to have."""
-        for order in self.wanted.orders.values():
-            if not self.wanted.keys_of(order.id):
-                self.sell(order, 100, "create")
-        for held in self.held:
-            if held.facts is not None and not held.times_told:
-                self.report([held])
-                self.check()
-        for _ in range(100):
-            self.stripe.settle(0, "succeeded")
-            told = self._tell_all()
-            reopened = [row["id"] for row in self.ended() if self.reopen(row)]
-            if not self._work() and not told and not reopened:
-                break
-            self.check()
-        else:
-            raise AssertionError(f"there is no end to it: {self._open()}")
-        self.check()
-        self._check_end()
-
-    def _tell_all(self) -> bool:
-        """What was never delivered is delivered now, and what waited is tried again; whether there was anything."""
-        due = [n for n, given in enumerate(self.stripe.events) if given["id"] not in self.told]
-        for n in due:
-            self.tell(n)
-        return bool(due) or any(each["result"] == "acted" for each in call(self.db, "retry_events"))
-
-    def _work(self) -> bool:
-        """Workers do what is to be done next; whether there is anything."""
-        call(self.db, "resume_stripe_calls", p_reason="the faults are over")
-        dues = {kind: value(self.db, "select marketplace.next_due_in(%(kind)s)", kind=kind) for kind in KINDS}
-        waits = [due for due in dues.values() if due is not None]
-        if not waits:
-            return False
-        self.wait(min(waits) + timedelta(milliseconds=1) if min(waits) else timedelta())
-        for kind in KINDS:
-            claimed = self.claim(kind, 100, timedelta(seconds=60))
-            for held in claimed:
-                self.ask_stripe(held, "done", "listed")
-            self.report(claimed)
-        return True
-
-    def _open(self) -> list[DictRow]:
-        return [row for row in self.books.rows.values() if row["status"] in OPEN and row["parked_reason"] is None]
-
-    def _check_end(self) -> None:
-        assert not self._open(), "open, and nothing is due"
-        kept = rows(self.db, "select event_id, type, detail from marketplace.stripe_events where state = 'kept'")
-        parked = [row for row in self.books.rows.values() if row["parked_reason"]]
-        assert parked or not kept, kept
-        for key in self.wanted.keys.values():
-            mine = [row for row in self.books.rows.values() if self.books.key_of(row) == key.name]
-            at_stripe = [each for each in self.stripe.of(key.account) if not each.is_strange]
-            taken = sum(one.amount for each in at_stripe for one in each.live if one.identity is None)
-            has = sum(each.left for each in at_stripe)
-            wanted = self.wanted.left(key)
-            if any(row["parked_reason"] for row in mine):
-                continue  # a person's
-            here = sum(row["amount"] for row in mine if row["status"] == "completed")
-            assert has == here, f"{key} has {has}, the rows say {here}: {mine}"
-            # What others took may be what was asked.
-            assert wanted.start - taken <= has < wanted.stop, (
-                f"{key} has {has}, is to have {wanted}, {taken} taken: {mine}"
-            )
