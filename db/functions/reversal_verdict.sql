@@ -21,8 +21,7 @@ begin
 
   -- An answer that is about something else says nothing; one that is about a reversal, but not the one asked for, says
   -- that something is wrong which no retry mends.
-  if v_object ->> 'object' is distinct from 'transfer_reversal'
-    or coalesce(v_object ->> 'id', '') !~ '^trr_[A-Za-z0-9]{1,250}$' then
+  if not marketplace._is_reversal(v_object) then
     return 'unknown';
   end if;
   if p_taken
@@ -45,3 +44,17 @@ $$;
 comment on function marketplace._reversal_verdict(
   marketplace.stripe_outcome, marketplace.seller_transfers, boolean
 ) is 'Verdict on the outcome of a reverse call, compared with what the row asked for. p_taken: the answered reversal is another row''s evidence.';
+
+create or replace function marketplace._is_reversal(p_object jsonb)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return p_object ->> 'object' is not distinct from 'transfer_reversal'
+    and coalesce(p_object ->> 'id', '') ~ '^trr_[A-Za-z0-9]{1,250}$';
+end
+$$;
+
+comment on function marketplace._is_reversal(jsonb) is 'True if it is an object of Stripe''s of this kind, with an id.';

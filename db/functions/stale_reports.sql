@@ -55,10 +55,9 @@ as $$
 begin
   return p_outcome.action = 'reverse'
     and coalesce(p_outcome.http_status between 200 and 299, false)
-    and p_outcome.object ->> 'object' is not distinct from 'transfer_reversal'
+    and marketplace._is_reversal(p_outcome.object)
     and p_outcome.object ->> 'transfer' is not distinct from p_row.stripe_transfer_id
     and coalesce(p_outcome.object ->> 'status', 'succeeded') in ('pending', 'succeeded')
-    and coalesce(p_outcome.object ->> 'id', '') ~ '^trr_[A-Za-z0-9]{1,250}$'
     and p_outcome.object ->> 'id' is distinct from p_row.stripe_reversal_id
     and not exists (
       select from marketplace.seller_transfers as t where t.stripe_reversal_id = p_outcome.object ->> 'id');
