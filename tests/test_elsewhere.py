@@ -9,7 +9,7 @@ from tests.support.databases import Database, rows, value
 from tests.support.events import asked, by_events, event, ingest, refunded
 from tests.support.evidence import shown_reversed, tell
 from tests.support.failovers import pass_since_failover
-from tests.support.look_ups import foreign, ours, seen
+from tests.support.look_ups import foreign, ours, pass_time, seen
 from tests.support.stripe_lists import reversal_mark
 from tests.support.transfers import (
     at_commit,
@@ -302,6 +302,18 @@ def test_ours_that_is_open_is_looked_up_at_once(db: Database) -> None:
     (looked,) = claim(db)
     assert looked["action"] == "look_up_reversals"
     assert record_one(db, seen(looked, ours(db, looked)))["status"] == "reversed"
+
+
+def test_one_look_that_finds_nothing_of_ours_does_not_disprove_an_event(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, timeout(leased))
+    pass_time(db, leased["id"], "2 hours")
+    tell(db, "reversed", shown_reversed(leased, 1000, ours(db, leased)))
+
+    (looked,) = claim(db)
+    record_one(db, seen(looked))
+
+    assert transfer(db, leased["id"])["call_unknown"] is True
 
 
 def ended(db: Database) -> int:
