@@ -1,5 +1,6 @@
 """db/functions/create_transfer.sql and transfer_birth.sql: how transfers come to be known."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -7,6 +8,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Connect, Database, row, rows, value
+from tests.support.events import by_events, event, ingest, refund
 from tests.support.sessions import impatient, wait_until_blocked
 from tests.support.transfers import (
     call,
@@ -283,3 +285,31 @@ def test_a_stripe_transfer_that_another_session_records_meanwhile_is_refused(con
             other.result()
     assert refused.value.sqlstate == "ST003"
     assert value(db, "select count(*) from marketplace.seller_transfers") == 1
+
+
+def _tells(db: Database) -> object:
+    return ingest(db, event("refund.updated", refund()))["result"]
+
+
+def _creates(db: Database) -> object:
+    return create_transfer(db, 3, p_order_id="order-2", p_source_charge="ch_1", p_charge_amount=2000)["status"]
+
+
+def _notes(db: Database) -> object:
+    return call(db, "note_charge", p_charge_id="ch_1", p_amount=2000, p_order_id="order-2")[0]["amount"]
+
+
+@pytest.mark.parametrize(("other", "came_to"), [(_tells, "acted"), (_creates, "pending"), (_notes, 2000)])
+def test_a_charge_of_two_orders_is_recorded_in_one_transaction_whoever_else_is_at_the_second(
+    connect: Connect, other: Callable[[Database], object], came_to: object
+) -> None:
+    db, second = impatient(connect, deadlock_timeout="10ms"), impatient(connect, deadlock_timeout="10ms")
+    by_events(db)
+    create_transfer(db, 2, p_source_charge="ch_1")
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        with db.transaction():
+            create_transfer(db, 1, p_source_charge="ch_1", p_charge_amount=2000)
+            waiting = pool.submit(other, second)
+            wait_until_blocked(connect(), second)
+            create_transfer(db, 4, p_order_id="order-2", p_source_charge="ch_1", p_charge_amount=2000)
+        assert waiting.result() == came_to

@@ -21,8 +21,7 @@ begin
     p_amount, p_currency, p_source_charge, p_charge_amount);
   perform marketplace._require_read_committed();
   perform marketplace._notice_change();
-  perform marketplace._lock_order(p_order_id);
-  perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id) || p_source_charge);
+  perform marketplace._lock_order_and_charges(p_order_id, p_source_charge);
   perform marketplace._note_charge(p_source_charge, p_charge_amount);
 
   select k.id into v_id from marketplace._known_transfer(
@@ -63,8 +62,7 @@ begin
   end if;
   perform marketplace._require_read_committed();
   perform marketplace._notice_change();
-  perform marketplace._lock_order(p_order_id);
-  perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id) || p_source_charge);
+  perform marketplace._lock_order_and_charges(p_order_id, p_source_charge);
   perform marketplace._note_charge(p_source_charge, p_charge_amount);
 
   select k.* into v_known from marketplace._known_transfer(

@@ -21,15 +21,8 @@ returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
-declare
-  v_order_id text;
 begin
-  foreach v_order_id in array p_order_ids loop
-    if not pg_try_advisory_xact_lock(hashtextextended('seller-transfers order ' || v_order_id, 0)) then
-      return false;
-    end if;
-  end loop;
-  return true;
+  return marketplace._lock_words('order', p_order_ids, false);
 end
 $$;
 
@@ -57,19 +50,73 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_word text;
+  v_orders text[] := marketplace._sorted(p_order_ids);
+  v_payments text[] := marketplace._sorted(p_payments);
 begin
-  foreach v_word in array marketplace._sorted(p_order_ids) loop
-    perform marketplace._lock_order(v_word);
+  -- Who has a payment may come to want one of the orders: a charge of several, recorded in one transaction. So nobody
+  -- waits for a payment with an order that he has not had before; behind the savepoint he gives it back.
+  for v_try in 1..10 loop
+    exit when v_orders = '{}' or v_payments = '{}';
+    begin
+      perform marketplace._lock_words('order', v_orders, true);
+      if marketplace._lock_words('payment', v_payments, false) then
+        return;
+      end if;
+      perform marketplace._give_locks_back();
+    exception
+      when serialization_failure then null;
+    end;
+    begin
+      perform marketplace._lock_words('payment', v_payments, true);
+      perform marketplace._give_locks_back();
+    exception
+      when serialization_failure then null;
+    end;
   end loop;
-  foreach v_word in array marketplace._sorted(p_payments) loop
-    perform pg_advisory_xact_lock(hashtextextended('seller-transfers payment ' || v_word, 0));
-  end loop;
+  perform marketplace._lock_words('order', v_orders, true);
+  perform marketplace._lock_words('payment', v_payments, true);
 end
 $$;
 
 comment on function marketplace._lock_payment(text[], text[]) is
   'Waits for the locks of these orders, then for those of these charges and payment intents.';
+
+create or replace function marketplace._lock_words(p_kind text, p_words text[], p_waits boolean)
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_word text;
+  v_key bigint;
+begin
+  foreach v_word in array p_words loop
+    v_key := hashtextextended(format('seller-transfers %s %s', p_kind, v_word), 0);
+    if p_waits then
+      perform pg_advisory_xact_lock(v_key);
+    elsif not pg_try_advisory_xact_lock(v_key) then
+      return false;
+    end if;
+  end loop;
+  return true;
+end
+$$;
+
+comment on function marketplace._lock_words(text, text[], boolean) is
+  'Takes the locks of these orders or payments, in the order given; without waiting, false if another session holds one of them.';
+
+create or replace function marketplace._give_locks_back()
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  raise exception 'the locks are given back'
+    using errcode = 'serialization_failure', hint = 'Run the transaction again.';
+end
+$$;
+
+comment on function marketplace._give_locks_back() is 'Raises 40001, for whoever goes back behind his savepoint by it.';
 
 create or replace function marketplace._lock_rows(p_order_ids text[])
 returns void

@@ -48,6 +48,21 @@ $$;
 
 comment on function marketplace._charges_of_order(text) is 'The charges that are known to have paid for an order.';
 
+create or replace function marketplace._lock_order_and_charges(p_order_id text, p_source_charge text)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform marketplace._lock_payment(array[p_order_id], marketplace._charges_of_order(p_order_id) || p_source_charge);
+  -- What has become known of the order while it was waited for.
+  perform marketplace._lock_payment('{}', marketplace._charges_of_order(p_order_id));
+end
+$$;
+
+comment on function marketplace._lock_order_and_charges(text, text) is
+  'Waits for the lock of an order, then for those of its charges and of the one that is said to have paid for it.';
+
 create or replace function marketplace._charge_of(p_charge_id text, p_payment_intent text)
 returns text
 language plpgsql
