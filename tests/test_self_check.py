@@ -58,8 +58,7 @@ INDEXES = (
     "idx_stripe_events_charge",
     "idx_stripe_events_kept",
     "idx_stripe_events_order",
-    "idx_stripe_events_kept_order",
-    "idx_stripe_events_kept_payment_intent",
+    "idx_stripe_events_payment",
     "idx_seller_transfers_successor_of",
 )
 PENDING_CHECK = "chk_reversal_pending_has_next_retry_at"

@@ -11,19 +11,27 @@ declare
   v_charge marketplace.charges;
   v_wrong record;
 begin
-  insert into marketplace.charges (charge_id, amount, payment_intent, order_id, transfer_group, currency)
-  values (p_charge_id, p_amount, p_payment_intent, p_order_id, p_transfer_group, p_currency)
-  on conflict on constraint pk_charges do nothing;
   select * into v_charge from marketplace.charges as c where c.charge_id = p_charge_id;
-  select * into v_wrong from (values
-    ('amount', v_charge.amount::text, p_amount::text),
-    ('payment_intent', v_charge.payment_intent, p_payment_intent),
-    ('order_id', v_charge.order_id, p_order_id),
-    ('transfer_group', v_charge.transfer_group, p_transfer_group),
-    ('currency', v_charge.currency, p_currency)
-  ) as w (name, known, said)
-  where w.known <> w.said limit 1;
-  if found then
+  if not found then
+    insert into marketplace.charges (charge_id, amount, payment_intent, order_id, transfer_group, currency)
+    values (p_charge_id, p_amount, p_payment_intent, p_order_id, p_transfer_group, p_currency)
+    on conflict on constraint pk_charges do nothing
+    returning * into v_charge;
+    if found then
+      return v_charge;
+    end if;
+    select * into v_charge from marketplace.charges as c where c.charge_id = p_charge_id;
+  end if;
+  if v_charge.amount <> p_amount or v_charge.payment_intent <> p_payment_intent or v_charge.order_id <> p_order_id
+    or v_charge.transfer_group <> p_transfer_group or v_charge.currency <> p_currency then
+    select * into v_wrong from (values
+      ('amount', v_charge.amount::text, p_amount::text),
+      ('payment_intent', v_charge.payment_intent, p_payment_intent),
+      ('order_id', v_charge.order_id, p_order_id),
+      ('transfer_group', v_charge.transfer_group, p_transfer_group),
+      ('currency', v_charge.currency, p_currency)
+    ) as w (name, known, said)
+    where w.known <> w.said limit 1;
     raise exception 'charge % is known with % %, not %', p_charge_id, v_wrong.name, v_wrong.known, v_wrong.said
       using errcode = 'ST003',
             hint = 'A charge is one payment of one amount: look it up at Stripe, and pass what it says there each time.',

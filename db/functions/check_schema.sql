@@ -20,13 +20,13 @@ begin
         ('idx_seller_transfers_source_charge'), ('idx_seller_transfers_given_up'),
         ('idx_seller_transfers_without_transfer_id'), ('idx_reversal_request_lines_unmet'),
         ('idx_stripe_events_unheard'), ('idx_stripe_events_order'), ('idx_stripe_events_acted_on'),
+        ('idx_stripe_events_payment'),
         ('idx_reversal_requests_asked_for')
       ) as v (index)
       union all
       select v.index, false
       from (values
-        ('idx_seller_transfers_order'), ('idx_stripe_events_kept'), ('idx_stripe_events_kept_order'),
-        ('idx_stripe_events_kept_payment_intent'), ('idx_stripe_events_charge')
+        ('idx_seller_transfers_order'), ('idx_stripe_events_kept'), ('idx_stripe_events_charge')
       ) as v (index)
     )
     select

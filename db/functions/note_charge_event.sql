@@ -39,8 +39,11 @@ declare
   v_captured bigint := marketplace._read_money(v_object -> 'amount_captured');
   v_refunded bigint := coalesce(marketplace._read_money(v_object -> 'amount_refunded'), 0);
   v_amount bigint := marketplace._read_money(v_object -> 'amount');
+  v_group text := marketplace._read_text(v_object -> 'transfer_group', 255);
+  v_currency text := nullif(left(lower(marketplace._read_text(v_object -> 'currency', 10)), 10), '');
 begin
-  if coalesce(p_event.object_id, '') !~ '^(ch|py)_[A-Za-z0-9]{1,240}$' or v_amount is null then
+  if coalesce(p_event.object_id, '') !~ '^(ch|py)_[A-Za-z0-9]+$' or length(p_event.object_id) > 243
+    or v_amount is null then
     perform marketplace._refuse_object('charge', format('id %s, amount %s', p_event.object_id, v_amount));
   end if;
   if v_object ->> 'status' = 'failed' then
@@ -53,10 +56,18 @@ begin
   elsif v_object -> 'captured' = 'false'::jsonb and v_refunded = 0 then
     v_amount := null;
   end if;
+  if not exists (select from marketplace.charges as c where c.charge_id = p_event.object_id) then
+    insert into marketplace.charges (
+      charge_id, amount, payment_intent, transfer_group, currency, refunded, told_at)
+    values (
+      p_event.object_id, v_amount, p_event.payment_intent, v_group, v_currency, v_refunded, p_event.created_at)
+    on conflict on constraint pk_charges do nothing;
+    if found then
+      return;
+    end if;
+  end if;
   perform marketplace._merge_charge(
-    p_event.object_id, v_amount, p_event.payment_intent, null,
-    marketplace._read_text(v_object -> 'transfer_group', 255),
-    nullif(left(lower(marketplace._read_text(v_object -> 'currency', 10)), 10), ''));
+    p_event.object_id, v_amount, p_event.payment_intent, null, v_group, v_currency);
   update marketplace.charges as c
   set refunded = v_refunded, told_at = p_event.created_at, updated_at = clock_timestamp()
   where c.charge_id = p_event.object_id

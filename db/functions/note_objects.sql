@@ -23,10 +23,20 @@ begin
     perform marketplace._refuse_object('refund', format('id %s, amount %s, currency %s, status %s',
       p_event.object_id, v_amount, v_currency, v_status));
   end if;
-  insert into marketplace.stripe_refunds (refund_id, amount, currency, status, created_at)
-  values (p_event.object_id, v_amount, v_currency, 'pending', marketplace._read_epoch(v_object -> 'created'))
-  on conflict on constraint pk_stripe_refunds do nothing;
-  select * into strict v_refund from marketplace.stripe_refunds as r where r.refund_id = p_event.object_id;
+  select * into v_refund from marketplace.stripe_refunds as r where r.refund_id = p_event.object_id;
+  if not found then
+    insert into marketplace.stripe_refunds (
+      refund_id, charge_id, payment_intent, amount, currency, status, decided_by, created_at, ended_at)
+    values (
+      p_event.object_id, v_charge_id, p_event.payment_intent, v_amount, v_currency, v_status,
+      case when v_status = 'succeeded' then (select c.refunds_by from marketplace.stripe_control as c) end,
+      marketplace._read_epoch(v_object -> 'created'), case when v_status in ('canceled', 'failed') then v_now end)
+    on conflict on constraint pk_stripe_refunds do nothing;
+    if found then
+      return;
+    end if;
+    select * into strict v_refund from marketplace.stripe_refunds as r where r.refund_id = p_event.object_id;
+  end if;
   if (v_refund.amount, v_refund.currency) <> (v_amount, v_currency)
     or v_refund.charge_id <> p_event.charge_id then
     perform marketplace._refuse_object('refund', format('it was %s %s of %s, and now is %s %s of %s',
@@ -73,10 +83,20 @@ begin
     perform marketplace._refuse_object('dispute', format('id %s, amount %s, currency %s, status %s',
       p_event.object_id, v_amount, v_currency, v_status));
   end if;
-  insert into marketplace.stripe_disputes (dispute_id, amount, currency, status, created_at)
-  values (p_event.object_id, v_amount, v_currency, v_status, marketplace._read_epoch(v_object -> 'created'))
-  on conflict on constraint pk_stripe_disputes do nothing;
-  select * into strict v_old from marketplace.stripe_disputes as d where d.dispute_id = p_event.object_id;
+  select * into v_old from marketplace.stripe_disputes as d where d.dispute_id = p_event.object_id;
+  if not found then
+    insert into marketplace.stripe_disputes (
+      dispute_id, charge_id, payment_intent, amount, currency, status, funds_withdrawn, funds_reinstated, created_at)
+    values (
+      p_event.object_id, marketplace._charge_of(p_event.charge_id, p_event.payment_intent), p_event.payment_intent,
+      v_amount, v_currency, v_status, p_event.type = 'charge.dispute.funds_withdrawn',
+      p_event.type = 'charge.dispute.funds_reinstated', marketplace._read_epoch(v_object -> 'created'))
+    on conflict on constraint pk_stripe_disputes do nothing;
+    if found then
+      return;
+    end if;
+    select * into strict v_old from marketplace.stripe_disputes as d where d.dispute_id = p_event.object_id;
+  end if;
   if v_old.currency <> v_currency or v_old.charge_id <> p_event.charge_id then
     perform marketplace._refuse_object('dispute', format('it was in %s of %s, and now is in %s of %s',
       v_old.currency, v_old.charge_id, v_currency, p_event.charge_id));

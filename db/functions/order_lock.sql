@@ -36,6 +36,9 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+  if cardinality(p_texts) < 2 then  -- nearly always
+    return array_remove(p_texts, null);
+  end if;
   return array(
     select distinct t.word collate "C" from unnest(p_texts) as t (word) where t.word is not null order by 1);
 end

@@ -84,19 +84,39 @@ $$;
 
 comment on function marketplace._retry_these(text[]) is 'Tries these events again, oldest first. Their orders and payments are locked.';
 
+create or replace function marketplace._kept_for(p_charge_id text)
+returns text[]
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
+as $$
+declare
+  v_payment_intent text := (select c.payment_intent from marketplace.charges as c where c.charge_id = p_charge_id);
+  -- Not as a constant: while few events are kept, a plan made then may go through all of them, and goes on to do so
+  -- when they are many.
+  v_kept text := 'kept';
+  v_ids text[] := array(
+    select e.event_id from marketplace.stripe_events as e where e.charge_id = p_charge_id and e.state = v_kept);
+begin
+  if v_payment_intent is not null then
+    v_ids := v_ids || array(
+      select e.event_id from marketplace.stripe_events as e
+      where e.payment_intent = v_payment_intent and e.charge_id is null and e.state = v_kept);
+  end if;
+  return v_ids;
+end
+$$;
+
+comment on function marketplace._kept_for(text) is 'The events that are kept and name this charge, or nothing but its payment intent.';
+
 create or replace function marketplace._retry_events_of_charge(p_charge_id text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_ids text[] := array(
-    select e.event_id from marketplace.stripe_events as e where e.state = 'kept' and e.charge_id = p_charge_id
-    union all
-    select e.event_id
-    from marketplace.charges as c
-    inner join marketplace.stripe_events as e on e.payment_intent = c.payment_intent
-    where c.charge_id = p_charge_id and e.state = 'kept' and e.charge_id is null);
+  v_ids text[] := marketplace._kept_for(p_charge_id);
 begin
   if v_ids <> '{}' and marketplace._try_lock_orders(marketplace._orders_of_charge(p_charge_id)) then
     perform marketplace._retry_these(v_ids);

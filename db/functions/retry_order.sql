@@ -5,22 +5,20 @@ create or replace function marketplace._retry_events_of_order(p_order_id text)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_charges text[] := marketplace._charges_of_order(p_order_id);
   v_charge_id text;
+  v_kept text := 'kept';  -- see _kept_for()
   v_ids text[];
 begin
   perform marketplace._lock_payment('{}', v_charges);
   v_ids := array(
-    select e.event_id from marketplace.stripe_events as e where e.state = 'kept' and e.order_id = p_order_id
-    union
-    select e.event_id from marketplace.stripe_events as e where e.state = 'kept' and e.charge_id = any (v_charges)
-    union
-    select e.event_id
-    from marketplace.charges as c
-    inner join marketplace.stripe_events as e on e.payment_intent = c.payment_intent
-    where c.charge_id = any (v_charges) and e.state = 'kept' and e.charge_id is null);
+    select e.event_id from marketplace.stripe_events as e where e.order_id = p_order_id and e.state = v_kept);
+  foreach v_charge_id in array v_charges loop
+    v_ids := v_ids || marketplace._kept_for(v_charge_id);
+  end loop;
   -- Locks of other orders are not waited for here: what is about several is left to retry_events().
   perform marketplace._retry_these(array(
     select e.event_id from marketplace.stripe_events as e
@@ -89,7 +87,7 @@ begin
     and marketplace._kind_of_event(e.type) in ('refund', 'dispute')
   order by e.received_at desc, e.event_id limit 1;
   if not found then
-    -- Hardly ever, so it has no index: all events of the charge name its payment alone.
+    -- Hardly ever: all events of the charge name its payment alone.
     select e.event_id into v_event_id
     from marketplace.charges as c
     inner join marketplace.stripe_events as e on e.payment_intent = c.payment_intent

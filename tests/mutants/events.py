@@ -30,6 +30,7 @@ MUTANTS = (
             "r.charge_id = p_charge_id and r.ended_at is null",
         ),
         (_NOTE, "case when v_refund.status = 'succeeded'\n", "case when v_refund.ended_at is null\n"),
+        (_NOTE, "case when v_status = 'succeeded' then", "case when true then"),
     ),
     mutant(
         "failed-refund-succeeds-again",

@@ -3,7 +3,7 @@
 --
 -- Built without stopping writers, as there.
 -- transactional: false
--- depends: 0058.comment-triggers
+-- depends: 0063.drop-index-kept-payment-intent
 
 do $$
 begin

@@ -1,0 +1,3 @@
+-- transactional: false
+
+drop index concurrently if exists marketplace.idx_stripe_events_payment;
