@@ -60,6 +60,8 @@ class Inbox:
             await database.close()
 
     async def _turn(self) -> Database:
+        if not self._waiting and not self._idle.empty():
+            return self._idle.get_nowait()
         if self._waiting >= self._waiting_limit:
             raise InboxFull(f"{self._waiting} events wait for a connection already")
         self._waiting += 1

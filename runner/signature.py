@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 # What Stripe recommends. Only the past is bounded, as in Stripe's own libraries: nobody can sign for the future, and a
 # clock of ours that is slow must not cost deliveries.
@@ -21,27 +22,31 @@ class BadSignature(Exception):
     """The delivery is not from Stripe, or an old one; the text says which and quotes nothing of it."""
 
 
-def check_signature(body: bytes, header: str | None, secrets: Sequence[str], now: float) -> None:
-    """Raise BadSignature unless one of the secrets signed `body`, not long before `now` (seconds since 1970)."""
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """What a header claims: the timestamp as it was signed, and the signatures of the scheme v1."""
+
+    timestamp: str
+    signatures: list[bytes]
+
+    def check(self, body: bytes, secrets: Sequence[str]) -> None:
+        """Raise BadSignature unless one of the secrets signed `body`."""
+        genuine = False
+        for secret in secrets:
+            expected = hmac.new(secret.encode(), self.timestamp.encode() + b".", hashlib.sha256)
+            expected.update(body)
+            digest = expected.digest()
+            for signature in self.signatures:
+                # All are compared, whichever fits: how long it takes says nothing of the secrets.
+                genuine |= hmac.compare_digest(digest, signature)
+        if not genuine:
+            raise BadSignature("the signature is not of any webhook secret given here")
+
+
+def read_signature(header: str | None, now: float) -> Signed:
+    """Give what the header claims; raise BadSignature if no body can be signed by it at `now` (seconds since 1970)."""
     if not header:
         raise BadSignature("there is no Stripe-Signature header")
-    timestamp, signatures = _read(header)
-    genuine = False
-    for secret in secrets:
-        expected = hmac.new(secret.encode(), timestamp.encode() + b".", hashlib.sha256)
-        expected.update(body)
-        digest = expected.digest()
-        for signature in signatures:
-            # All are compared, whichever fits: how long it takes says nothing of the secrets.
-            genuine |= hmac.compare_digest(digest, signature)
-    if not genuine:
-        raise BadSignature("the signature is not of any webhook secret given here")
-    if now - int(timestamp) > TOLERANCE_SECONDS:
-        raise BadSignature(f"it was signed more than {TOLERANCE_SECONDS} s ago")
-
-
-def _read(header: str) -> tuple[str, list[bytes]]:
-    """Give the timestamp as it was signed, and what signatures of the scheme v1 there are."""
     elements = [element.strip().partition("=")[::2] for element in header.split(",")]
     timestamps = [text for name, text in elements if name == "t"]
     if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]):
@@ -49,4 +54,6 @@ def _read(header: str) -> tuple[str, list[bytes]]:
     signatures = [bytes.fromhex(text) for name, text in elements if name == "v1" and _SIGNATURE.fullmatch(text)]
     if not signatures:
         raise BadSignature("the Stripe-Signature header has no signature of the scheme v1")
-    return timestamps[0], signatures
+    if now - int(timestamps[0]) > TOLERANCE_SECONDS:
+        raise BadSignature(f"it was signed more than {TOLERANCE_SECONDS} s ago")
+    return Signed(timestamps[0], signatures)

@@ -1,7 +1,8 @@
 """The endpoint that Stripe delivers events to: whatever is answered with 2xx is in the database.
 
-Checked in the order of what it costs: size, signature, shape. What gets another answer is delivered again, for days, so
-that nothing needs to be remembered here; and the database knows what it has had.
+Checked in the order of what it costs: what the head says of size, signature and age, then the body, its signature and
+its shape. What gets another answer is delivered again, for days, so that nothing needs to be remembered here; and the
+database knows what it has had. Who has signed nothing is let in as long as there is room; callers.py says how.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import psycopg
 import structlog
 from aiohttp import web
 
+from runner.callers import Callers, Server
 from runner.clean import safe_text
 from runner.connection import DatabaseUnavailable, SchemaUnusable
 from runner.database import Database
@@ -20,12 +22,14 @@ from runner.event import NotAnEvent, parse_event
 from runner.inbox import Inbox
 from runner.records import IngestedEvent
 from runner.settings import Settings
-from runner.signature import BadSignature, check_signature
+from runner.signature import BadSignature, read_signature
 from runner.waiting import Backoff, first_of
 
 BODY_SECONDS = 10.0
-# Bodies that are being read: with the limit on each, a limit on memory.
-_READING_LIMIT = 256
+# Without a request, or a whole head of one: longer than proxies keep a connection that they may use again.
+_IDLE_SECONDS = 75.0
+# Of one connection, before it is read on.
+_BUFFER_BYTES = 1 << 14
 _RETRY_AFTER_SECONDS = 10
 _RETRY_EVENTS_SECONDS = 60.0
 _RETRY_EVENTS_LIMIT = 100
@@ -66,7 +70,7 @@ class Webhook:
         self._health = Database(conninfo, "seller-transfers webhook health", statement_seconds=_HEALTH_SECONDS)
         self._chores = Database(conninfo, "seller-transfers webhook retries", statement_seconds=_CHORE_SECONDS)
         self._stopping = asyncio.Event()
-        self._reading = 0
+        self._callers = Callers()
         self._looking: asyncio.Task[None] | None = None
 
     def stop(self) -> None:
@@ -75,17 +79,17 @@ class Webhook:
 
     async def run(self) -> None:
         """Answer deliveries until `stop`. Raises CannotListen."""
-        application = web.Application()
-        application.router.add_post(self._path, self._deliver)
-        application.router.add_get("/healthz", self._healthz, allow_head=True)
         # The signature is of the bytes as they came: nothing is unpacked.
-        runner = web.AppRunner(
-            application,
+        server = Server(
+            self._answer,
             access_log=None,
             auto_decompress=False,
+            keepalive_timeout=_IDLE_SECONDS,
             lingering_time=LINGER_SECONDS,
-            shutdown_timeout=_STOP_SECONDS,
+            read_bufsize=_BUFFER_BYTES,
         )
+        server.callers = self._callers
+        runner = web.ServerRunner(server, shutdown_timeout=_STOP_SECONDS)
         await runner.setup()
         retries: asyncio.Task[None] | None = None
         try:
@@ -110,7 +114,17 @@ class Webhook:
             await self._health.close()
             await self._chores.close()
 
-    async def _deliver(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        """Answer a request for what there is here: deliveries and health."""
+        known = {self._path: (self._deliver, ("POST",)), "/healthz": (self._healthz, ("GET", "HEAD"))}
+        if request.path not in known:
+            return web.Response(status=404, text="there is nothing here\n")
+        answer, methods = known[request.path]
+        if request.method not in methods:
+            return web.Response(status=405, text="not by this method\n", headers={"Allow": ",".join(methods)})
+        return await answer(request)
+
+    async def _deliver(self, request: web.BaseRequest) -> web.Response:
         """Answer one delivery, and log it in one line."""
         begun = time.monotonic()
         try:
@@ -124,14 +138,18 @@ class Webhook:
         _log.info("delivery", **facts, ms=_ms_since(begun))
         return web.json_response(facts)
 
-    async def _ingest(self, request: web.Request) -> IngestedEvent:
+    async def _ingest(self, request: web.BaseRequest) -> IngestedEvent:
         """Check a delivery and have it stored. Raises _Refused."""
-        body = await self._read(request)
+        if (request.content_length or 0) > self._settings.webhook_body_limit:
+            raise _Refused(413, f"more than {self._settings.webhook_body_limit} bytes")
         try:
-            check_signature(body, request.headers.get("Stripe-Signature"), self._secrets, time.time())
+            signed = read_signature(request.headers.get("Stripe-Signature"), time.time())
+            body = await self._read(request)
+            signed.check(body, self._secrets)
             event = parse_event(body)
         except (BadSignature, NotAnEvent) as flaw:
             raise _Refused(400, str(flaw)) from flaw
+        self._callers.serve(request.protocol)
         try:
             return await self._inbox.ingest(event, hashlib.sha256(body).hexdigest())
         except (DatabaseUnavailable, SchemaUnusable) as error:
@@ -141,31 +159,36 @@ class Webhook:
             if (error.sqlstate or "").startswith(_BAD_DATA):
                 raise _Refused(400, f"the database cannot read the event (SQLSTATE {error.sqlstate})") from error
             raise _Refused(500, f"the database refuses (SQLSTATE {error.sqlstate})") from error
+        finally:
+            self._callers.served(request.protocol)
 
-    async def _read(self, request: web.Request) -> bytes:
+    async def _read(self, request: web.BaseRequest) -> bytes:
         """Give the body, or raise _Refused: it may be too long, or never end."""
         limit = self._settings.webhook_body_limit
-        if (request.content_length or 0) > limit:
-            raise _Refused(413, f"more than {limit} bytes")
-        if self._reading >= _READING_LIMIT:
-            raise _Refused(503, "too many deliveries at once")
         body = bytearray()
-        self._reading += 1
         try:
+            if request.content.is_eof():  # it came with the head, as nearly always
+                whole = request.content.read_nowait()
+                if len(whole) > limit:
+                    raise _Refused(413, f"more than {limit} bytes")
+                return whole
+            if request.headers.get("Expect", "").lower() == "100-continue":
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             async with asyncio.timeout(BODY_SECONDS):
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > limit:
                         raise _Refused(413, f"more than {limit} bytes")
+                    self._callers.hold(request.protocol, len(chunk))
         except TimeoutError:
             raise _Refused(408, f"the body was not there within {BODY_SECONDS:g} s") from None
         except (ConnectionError, web.RequestPayloadError) as error:
             raise _Refused(400, "the body ends early") from error
         finally:
-            self._reading -= 1
+            self._callers.release(request.protocol)
         return bytes(body)
 
-    async def _healthz(self, _request: web.Request) -> web.Response:
+    async def _healthz(self, _request: web.BaseRequest) -> web.Response:
         """Answer 200 if the database answers. It is asked once at a time: who comes meanwhile gets the same answer."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._health.answer())

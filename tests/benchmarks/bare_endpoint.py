@@ -6,12 +6,13 @@ import time
 
 from aiohttp import web
 
-from runner.signature import check_signature
+from runner.signature import read_signature
 from tests.support.webhooks import PATH, SECRET
 
 
 async def deliver(request: web.Request) -> web.Response:
-    check_signature(await request.read(), request.headers.get("Stripe-Signature"), [SECRET], time.time())
+    signed = read_signature(request.headers.get("Stripe-Signature"), time.time())
+    signed.check(await request.read(), [SECRET])
     return web.Response(text="ok\n")
 
 
