@@ -320,6 +320,7 @@ INDEXES = {
     "0042": "idx_reversal_requests_asked_for",
     "0057": "idx_stripe_events_order",
     "0061": "idx_stripe_events_payment",
+    "0064": "idx_stripe_events_acted_on",
 }
 
 
