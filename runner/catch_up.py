@@ -6,9 +6,10 @@ anything of it is stored; what stops half way says from when to go on.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import click
@@ -21,6 +22,7 @@ from runner.database import Database
 from runner.event import NotAnEvent, read_event
 from runner.inbox import ingest
 from runner.records import IngestedEvent
+from runner.waiting import until_answered
 
 KEPT_BY_STRIPE = timedelta(days=30)
 # Somebody who asks for thirty days has thought for a moment.
@@ -84,14 +86,22 @@ def read_since(text: str, now: datetime, kept_for: timedelta | None = KEPT_BY_ST
     if since > now:
         raise BadSince("it has not come yet")
     if kept_for is not None and since < now - kept_for - _SLACK:
-        raise BadSince(f"Stripe keeps events for {kept_for.days} days; what is older is not to be had from it")
+        raise BadSince(
+            f"Stripe keeps events for {kept_for.days} days: give {kept_for.days}d. What older ones told of transfers and"
+            " reversals, seller-transfers reconcile finds"
+        )
     if since < _EPOCH:
         raise BadSince("there was no Stripe then")
     return since.astimezone(UTC).replace(microsecond=0)
 
 
-async def catch_up(stripe: EventSource, database: Database, since: datetime, until: datetime) -> CaughtUp:
-    """Read all events from `since` until before `until`, and have them stored. What goes wrong is in the result."""
+async def catch_up(
+    stripe: EventSource, database: Database, since: datetime, until: datetime, tell: Callable[[str], None]
+) -> CaughtUp:
+    """Read all events from `since` until before `until`, and have them stored. What goes wrong is in the result.
+
+    `tell` is told of what is tried again.
+    """
     done = CaughtUp(since)
     begins, ends = int(since.timestamp()), int(until.timestamp())
     seconds = _FIRST_SPAN_SECONDS
@@ -99,7 +109,7 @@ async def catch_up(stripe: EventSource, database: Database, since: datetime, unt
         types = await database.acted_event_types()
         while begins < ends:
             before = min(begins + seconds, ends)
-            events = await _span(stripe, types, begins, before)
+            events = await _span(stripe, types, begins, before, tell)
             if events is None:
                 seconds = max(1, seconds // 4)
                 continue
@@ -116,7 +126,7 @@ async def catch_up(stripe: EventSource, database: Database, since: datetime, unt
 
 
 async def _span(
-    stripe: EventSource, types: Sequence[str], begins: int, before: int
+    stripe: EventSource, types: Sequence[str], begins: int, before: int, tell: Callable[[str], None]
 ) -> list[Mapping[str, object]] | None:
     """Give all events of that time, oldest first; or None if they are too many and the time can be cut."""
     is_last = before - begins == 1
@@ -124,7 +134,8 @@ async def _span(
     for start in range(0, len(types), _TYPES_LIMIT):
         after, number = None, 0
         while True:
-            page, has_more = await stripe.list_events(types[start : start + _TYPES_LIMIT], begins, before, after)
+            request = partial(stripe.list_events, types[start : start + _TYPES_LIMIT], begins, before, after)
+            page, has_more = await until_answered(request, tell)
             found += page
             number += 1
             if not has_more:

@@ -59,7 +59,7 @@ async def bring_events(settings: Settings, since: datetime) -> bool:
             # As a runner does: the events of another account, or of the other mode, would be taken for ours.
             account = await gateway.check_account()
             await database.register_runner(settings.worker, version(APPLICATION), account.id, account.livemode)
-            done = await catch_up(gateway, database, since, datetime.now(UTC) + timedelta(seconds=1))
+            done = await catch_up(gateway, database, since, datetime.now(UTC) + timedelta(seconds=1), _tell)
     finally:
         await database.close()
     return show(done)
@@ -78,9 +78,7 @@ async def compare(settings: Settings, since: datetime | None, look_up: str | Non
         await database.require_release(own_release())
         async with _gateway(settings) as gateway:
             account = await gateway.check_account()
-            compared = await reconcile(
-                gateway, database, account, since, lambda words: click.echo(f"{APPLICATION}: {words}", err=True)
-            )
+            compared = await reconcile(gateway, database, account, since, _tell)
         agree = show(compared)
         await act(database, compared, look_up, resume)
         return show_actions(compared) and agree
@@ -113,6 +111,10 @@ async def examine(settings: Settings, *, with_stripe: bool) -> bool:
             return await show_examination(database, gateway.check_account)
     finally:
         await database.close()
+
+
+def _tell(words: str) -> None:
+    click.echo(f"{APPLICATION}: {words}", err=True)
 
 
 async def _require_release(settings: Settings) -> None:

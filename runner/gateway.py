@@ -242,7 +242,7 @@ class Gateway:
         if exchange.object is not None:
             return exchange.object, ""
         if exchange.error is None:
-            raise StripeUnreachable(f"Stripe gives no answer: {message(trouble or '')}")
+            raise StripeUnreachable(f"Stripe gives no answer: {message((trouble or '').removeprefix('no answer: '))}")
         words = f"HTTP {exchange.http_status}: {message(str(exchange.error.get('message')))}"
         if exchange.http_status == nothing:
             return None, words

@@ -20,10 +20,9 @@ from runner.connection import DatabaseUnavailable, NotResumed, SchemaUnusable
 from runner.database import Database
 from runner.outcome import UnreadableObject, read_page, read_reversal, read_transfer
 from runner.records import Difference, LookedUp, ReconcileRun
+from runner.waiting import until_answered
 from runner.wording import counted
 
-# Seconds between tries of one request: a rate limit or an outage of a minute does not end an hour's run.
-RETRY_DELAYS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 _BATCH_LIMIT = 1000
 _REREAD_LIMIT = 1000
 _REVERSALS_LIMIT = 10_000  # of one transfer
@@ -166,16 +165,12 @@ class _Reader:
 
     async def _ask(self, request: Callable[[], Awaitable[Result]]) -> Result:
         """Make a request when it may be made; again, if Stripe does not answer it."""
-        for delay in (*RETRY_DELAYS, None):
+
+        async def paid_for() -> Result:
             await self._pay()
-            try:
-                return await request()
-            except StripeUnreachable as error:
-                if delay is None:
-                    raise
-                self._tell(f"{safe_text(str(error), 300)}; trying again in {delay:g} s")
-                await asyncio.sleep(delay)
-        raise AssertionError("the last try returns or raises")
+            return await request()
+
+        return await until_answered(paid_for, self._tell)
 
     async def _pay(self) -> None:
         wait = await self._database.pay_for_read(self._run_id)

@@ -30,6 +30,12 @@ def stripe() -> Iterator[EventList]:
         yield stripe
 
 
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tries again without waiting."""
+    monkeypatch.setattr("runner.waiting.RETRY_DELAYS", (0.0, 0.0, 0.0))
+
+
 @pytest.fixture
 def inbox(db: Database) -> Database:
     act_on(db, "'customer.created'")
@@ -136,6 +142,20 @@ def test_a_busy_time_is_read_in_pieces_and_nothing_is_missed_or_read_twice(
     assert result.exit_code == 0
     assert seen(inbox) == ["evt_old", "evt_before", *(f"evt_{n:03}" for n in range(250)), "evt_after"]
     assert len(stripe.asked) < 40
+
+
+@pytest.mark.parametrize("status", [429, 500])
+def test_a_request_that_stripe_does_not_answer_is_made_again(
+    dsn: str, inbox: Database, stripe: EventList, status: int
+) -> None:
+    stripe.events = [missed(f"evt_{hours:02}", ago(hours)) for hours in (1, 20, 60)]
+    stripe.spoil = lambda _: refusal(status, "Not now.") if len(stripe.asked) in (2, 3, 4) else None
+
+    result = catch_up(dsn, stripe)
+
+    assert (result.exit_code, len(stored(inbox))) == (0, 3), result.output
+    again = f"Stripe does not give what was asked for: HTTP {status}: Not now.; trying again in 0 s"
+    assert result.stderr.splitlines() == [f"seller-transfers: {again}"] * 3
 
 
 def test_a_stripe_that_fails_half_way_means_1_and_the_command_to_go_on_with(

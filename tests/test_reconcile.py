@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 from psycopg.conninfo import make_conninfo
 from psycopg.types.numeric import Int4
 
-from runner import reconcile as reconcile_module
 from runner.cli import main
 from runner.sandbox.simulator import TEST_KEY, SimulatorClient
 from tests.support.databases import Database, rows, value
@@ -24,7 +23,7 @@ LISTS = "^/v1/transfers$"
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tries again without waiting."""
-    monkeypatch.setattr(reconcile_module, "RETRY_DELAYS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("runner.waiting.RETRY_DELAYS", (0.0, 0.0, 0.0))
 
 
 def reconcile(dsn: str, stripe: SimulatorClient, *options: str, key: str = TEST_KEY) -> Result:
