@@ -87,8 +87,8 @@ def read_since(text: str, now: datetime, kept_for: timedelta | None = KEPT_BY_ST
         raise BadSince("it has not come yet")
     if kept_for is not None and since < now - kept_for - _SLACK:
         raise BadSince(
-            f"Stripe keeps events for {kept_for.days} days: give {kept_for.days}d. What older ones told of transfers and"
-            " reversals, seller-transfers reconcile finds"
+            f"Stripe keeps events for {kept_for.days} days: give {kept_for.days}d. What older ones told of transfers"
+            " and reversals, seller-transfers reconcile finds"
         )
     if since < _EPOCH:
         raise BadSince("there was no Stripe then")

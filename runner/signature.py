@@ -40,7 +40,9 @@ class Signed:
                 # All are compared, whichever fits: how long it takes says nothing of the secrets.
                 genuine |= hmac.compare_digest(digest, signature)
         if not genuine:
-            raise BadSignature("the signature is not of any webhook secret given here")
+            raise BadSignature(
+                "the signature is not of any webhook secret given here: compare STRIPE_WEBHOOK_SECRET with Stripe's"
+            )
 
 
 def read_signature(header: str | None, now: float) -> Signed:
@@ -55,5 +57,7 @@ def read_signature(header: str | None, now: float) -> Signed:
     if not signatures:
         raise BadSignature("the Stripe-Signature header has no signature of the scheme v1")
     if now - int(timestamps[0]) > TOLERANCE_SECONDS:
-        raise BadSignature(f"it was signed more than {TOLERANCE_SECONDS} s ago")
+        raise BadSignature(
+            f"it was signed more than {TOLERANCE_SECONDS} s ago; if that cannot be, this machine's clock is wrong"
+        )
     return Signed(timestamps[0], signatures)

@@ -33,6 +33,7 @@ _BUFFER_BYTES = 1 << 14
 _RETRY_AFTER_SECONDS = 10
 _RETRY_EVENTS_SECONDS = 60.0
 _RETRY_EVENTS_LIMIT = 100
+_HEALTH_PATH = "/healthz"
 _HEALTH_SECONDS = 5.0
 _CHORE_SECONDS = 30.0
 # For what is in flight: longer than its own deadlines.
@@ -66,6 +67,7 @@ class Webhook:
         self._settings = settings
         self._path = path
         self._secrets = settings.webhook_secrets()
+        self._too_long = f"more than {settings.webhook_body_limit} bytes (SELLER_TRANSFERS_WEBHOOK_BODY_LIMIT)"
         self._inbox = Inbox(conninfo, "seller-transfers webhook", settings.webhook_connections)
         self._health = Database(conninfo, "seller-transfers webhook health", statement_seconds=_HEALTH_SECONDS)
         self._chores = Database(conninfo, "seller-transfers webhook retries", statement_seconds=_CHORE_SECONDS)
@@ -116,12 +118,13 @@ class Webhook:
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         """Answer a request for what there is here: deliveries and health."""
-        known = {self._path: (self._deliver, ("POST",)), "/healthz": (self._healthz, ("GET", "HEAD"))}
+        known = {self._path: (self._deliver, ("POST",)), _HEALTH_PATH: (self._healthz, ("GET", "HEAD"))}
         if request.path not in known:
-            return web.Response(status=404, text="there is nothing here\n")
+            return _refuse(request, 404, "no such path: give Stripe the URL with the path of --path")
         answer, methods = known[request.path]
         if request.method not in methods:
-            return web.Response(status=405, text="not by this method\n", headers={"Allow": ",".join(methods)})
+            allowed = ", ".join(methods)
+            return _refuse(request, 405, f"only {allowed} here", {"Allow": allowed})
         return await answer(request)
 
     async def _deliver(self, request: web.BaseRequest) -> web.Response:
@@ -135,13 +138,17 @@ class Webhook:
             headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if refusal.status == 503 else None
             return web.Response(status=refusal.status, text=f"{refusal}\n", headers=headers)
         facts = {"event_id": ingested.event_id, "type": ingested.type, "result": ingested.result}
-        _log.info("delivery", **facts, ms=_ms_since(begun))
+        if ingested.result == "kept":
+            # Its detail may quote the event.
+            _log.warning("delivery", **facts, see="marketplace.kept_events", ms=_ms_since(begun))
+        else:
+            _log.info("delivery", **facts, ms=_ms_since(begun))
         return web.json_response(facts)
 
     async def _ingest(self, request: web.BaseRequest) -> IngestedEvent:
         """Check a delivery and have it stored. Raises _Refused."""
         if (request.content_length or 0) > self._settings.webhook_body_limit:
-            raise _Refused(413, f"more than {self._settings.webhook_body_limit} bytes")
+            raise _Refused(413, self._too_long)
         try:
             signed = read_signature(request.headers.get("Stripe-Signature"), time.time())
             body = await self._read(request)
@@ -170,7 +177,7 @@ class Webhook:
             if request.content.is_eof():  # it came with the head, as nearly always
                 whole = request.content.read_nowait()
                 if len(whole) > limit:
-                    raise _Refused(413, f"more than {limit} bytes")
+                    raise _Refused(413, self._too_long)
                 return whole
             if request.headers.get("Expect", "").lower() == "100-continue":
                 await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -178,7 +185,7 @@ class Webhook:
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > limit:
-                        raise _Refused(413, f"more than {limit} bytes")
+                        raise _Refused(413, self._too_long)
                     self._callers.hold(request.protocol, len(chunk))
         except TimeoutError:
             raise _Refused(408, f"the body was not there within {BODY_SECONDS:g} s") from None
@@ -215,3 +222,10 @@ class Webhook:
 
 def _ms_since(begun: float) -> int:
     return round((time.monotonic() - begun) * 1000)
+
+
+def _refuse(request: web.BaseRequest, status: int, words: str, headers: dict[str, str] | None = None) -> web.Response:
+    """Refuse what is no delivery, and log it: the endpoint's URL at Stripe may be wrong."""
+    asked = {"method": request.method, "path": safe_text(request.path, 100)}
+    _log.warning("delivery refused", status=status, reason=words, **asked)
+    return web.Response(status=status, text=f"{words}\n", headers=headers)

@@ -645,6 +645,46 @@ def test_every_delivery_is_one_line_without_its_content_its_signature_or_a_secre
     assert "Traceback" not in said
 
 
+def test_what_is_no_delivery_is_logged_with_where_it_went_for_the_url_at_stripe_may_be_wrong(
+    at: EndpointProcess, inbox: Database
+) -> None:
+    before = len(at.runner.log())
+    body = encoded(event("evt_astray"))
+
+    elsewhere = exchanged(
+        at,
+        b"POST /hooks/wrong%1b?token=private HTTP/1.1\r\nHost: here\r\nConnection: close\r\n"
+        + f"Stripe-Signature: {signature(body)}\r\nContent-Length: {len(body)}\r\n\r\n".encode(),
+        body,
+    )
+    by_get = exchanged(at, f"GET {PATH} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n".encode())
+
+    assert elsewhere.startswith(b"HTTP/1.1 404 ")
+    assert b"the path of --path" in elsewhere
+    assert by_get.startswith(b"HTTP/1.1 405 ")
+    assert b"\r\nAllow: POST\r\n" in by_get
+    wait_until(lambda: len(at.runner.log()) == before + 2, "two lines")
+    astray, got = at.runner.log()[before:]
+    assert (astray["event"], astray["status"], astray["method"]) == ("delivery refused", 404, "POST")
+    assert astray["path"].startswith("/hooks/wrong")
+    assert (got["status"], got["method"], got["path"]) == (405, "GET", PATH)
+    said = at.runner.log_file.read_text()
+    assert not [word for word in ("private", "\x1b", "\\u001b") if word in said]
+    assert stored(inbox).count("evt_astray") == 0
+
+
+def test_a_kept_event_is_logged_as_a_warning_with_where_to_look(at: EndpointProcess, inbox: Database) -> None:
+    before = len(at.runner.log())
+
+    with inbox_that_runs(inbox, comes_to("kept", "'cus_private stands in the way'")):
+        at.deliver_event("evt_waits")
+
+    wait_until(lambda: len(at.runner.log()) == before + 1, "one line")
+    (line,) = at.runner.log()[before:]
+    assert (line["level"], line["result"], line["see"]) == ("warning", "kept", "marketplace.kept_events")
+    assert "cus_private" not in str(line)
+
+
 async def test_a_kept_event_is_read_with_what_stands_in_its_way(db: Database, dsn: str) -> None:
     database = runner.database.Database(dsn, "test")
     kept = event("evt_kept", event_type="refund.updated", data={"object": {"id": "re_1", "object": "refund"}})
