@@ -26,7 +26,7 @@ from tests.support.transfers import (
 COLUMNS = 120
 # For programs, or with \x.
 WIDE = {"needs_attention_full", "queue_health_full"}
-EXPANDED = {"kept_events", "open_reversals", "open_transfers", "rate_budget", "runner_health"}
+EXPANDED = {"kept_events", "open_reversals", "open_transfers", "rate_budget", "request_shares", "runner_health"}
 WORKER = "payouts-7f9c6d5b84-x2x9z-12-4fe1"
 
 
