@@ -159,7 +159,13 @@ _LIVES = (
         early=(_refund(8_000),),
     ),
     # a fifth was gone before they were sent anything: 9000 - 1800
-    _life("refunded by a fifth before that", "eur", 10_000, ("cleo", 9_000, 7_200), early=(_refund(2_000),)),
+    _life(
+        "refunded by a fifth before the seller was paid",
+        "eur",
+        10_000,
+        ("cleo", 9_000, 7_200),
+        early=(_refund(2_000),),
+    ),
     _life(
         "disputed, and lost",
         "usd",

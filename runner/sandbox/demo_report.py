@@ -199,6 +199,9 @@ class Report:
         for statement in (
             "-- how the work stands\nselect * from marketplace.queue_health \\gx",
             "-- where the money stands\nselect * from marketplace.transfer_totals order by currency, status;",
+            "-- which refunds were not taken back, of whom, and why\n"
+            "select request, seller_id, currency, asked, not_taken_back, why\n"
+            "from marketplace.request_shares where not_taken_back > 0;",
             f"-- what Stripe was asked about row {row_id}{why}, and what it said\n"
             "select kind, action, worker, http_status, verdict, error_message\n"
             f"from marketplace.transfer_attempts where transfer_id = {row_id} order by id;",
