@@ -9,6 +9,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, rows, value
+from tests.support.events import dispute, event, ingest
 from tests.support.raw_transfers import insert_transfer
 from tests.support.transfers import call, claim, contents, record_transfer, refunded_transfer, success, transfer_values
 
@@ -461,6 +462,17 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
             "p_currency": [*UNUSABLE_TEXT[1:], ("USD", INVALID), ("xxx", INVALID)],
         },
     ),
+    "note_reinstated": (
+        {"p_dispute_id": "dp_1", "p_amount": 60},
+        {
+            "p_dispute_id": [
+                (None, MISSING),
+                ("dp_none", INVALID),
+                *ids_of_another_kind("ch_1", "dp_", "dp_1 ", "dp_" + LONG),
+            ],
+            "p_amount": [each for each in UNUSABLE_AMOUNT if each[0] != 0] + [(101, INVALID)],
+        },
+    ),
     "set_refunds_by": (
         {"p_who": "events", "p_reason": "x"},
         {
@@ -586,6 +598,7 @@ def seed(db: Database) -> None:
     insert_transfer(db, id=WITHOUT_ID, status="completed", completed_at="now")
     insert_transfer(db, id=PENDING, status="pending", next_retry_at="now", call_generation=1, call_minted_at="now")
     call(db, "register_runner", p_worker="w", p_version="1", p_stripe_account="acct_8", p_livemode=False)
+    ingest(db, event("charge.dispute.created", dispute()))
     db.execute("update marketplace.stripe_control set reconcile_needed_since = now(), reconcile_reason = 'restored'")
     db.execute(
         """

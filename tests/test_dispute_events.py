@@ -1,4 +1,4 @@
-"""db/functions/act_on_refund.sql: disputes, whose funds Stripe takes and may give back."""
+"""db/functions/act_on_dispute.sql, note_dispute.sql: disputes, whose funds Stripe takes and may give back."""
 
 from typing import Any
 
@@ -15,6 +15,7 @@ from tests.support.events import (
     ingest,
     is_withdrawn,
     kept,
+    moved,
     refunded,
     requests,
     result,
@@ -59,18 +60,28 @@ def test_a_dispute_of_a_part_takes_its_share(db: Database) -> None:
     assert asked_for(db, "du_1") == {"key-1": (18, 18, 0)}
 
 
-@pytest.mark.parametrize(("what", "status"), [("funds_reinstated", "under_review"), ("closed", "won")])
+@pytest.mark.parametrize(
+    ("what", "status", "amounts", "currency"),
+    [
+        ("funds_reinstated", "under_review", [-100, 100], "usd"),
+        ("funds_reinstated", "lost", [-100, 60, 40], "usd"),
+        ("funds_reinstated", "won", [], "usd"),
+        ("funds_reinstated", "won", [-93, 91], "eur"),  # of the platform's balance; won is all of it
+        ("closed", "won", [-100], "usd"),
+    ],
+)
 def test_a_dispute_that_is_won_or_whose_funds_come_back_is_withdrawn_whenever_it_is_told(
-    db: Database, what: str, status: str
+    db: Database, what: str, status: str, amounts: list[int], currency: str
 ) -> None:
+    back: dict[str, Any] = {"status": status, "balance_transactions": moved(*amounts, currency=currency)}
     paid(db)
     told(db, "funds_withdrawn")
-    assert told(db, what, status=status) == "acted"
+    assert told(db, what, **back) == "acted"
     assert is_withdrawn(db, "dp_1")
     assert told(db, "funds_withdrawn") == "acted"
     assert asked(db) == {}
 
-    assert told(db, what, "dp_2", status=status) == "acted"
+    assert told(db, what, "dp_2", **back) == "acted"
     assert told(db, "funds_withdrawn", "dp_2") == "acted"
     assert is_withdrawn(db, "dp_2")
     assert asked(db) == {}

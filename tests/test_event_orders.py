@@ -16,6 +16,7 @@ from tests.support.events import (
     dispute,
     event,
     ingest,
+    moved,
     refund,
     states,
     stripe_transfer,
@@ -101,6 +102,36 @@ SETS: dict[str, Given] = {
             *refund_events(1, 30, "succeeded"),
         ],
     ),
+    # 100 of 100 were taken and 60 refunded; 60 of the dispute came back, so the buyer has it all and no more.
+    "a dispute of all that is won in part, beside a refund": (
+        {"key-1": 90},
+        known(90),
+        [
+            event("charge.dispute.funds_withdrawn", dispute(balance_transactions=moved(-100))),
+            event("charge.dispute.funds_reinstated", dispute(status="lost", balance_transactions=moved(-100, 60))),
+            event("charge.dispute.closed", dispute(status="lost", balance_transactions=moved(-100))),
+            *refund_events(1, 60, "succeeded"),
+        ],
+    ),
+    "two disputes, one won in part and one not yet, and a refund that fails": (
+        {"key-1": 63, "key-2": 5},
+        known(90, 7),
+        [
+            event("charge.dispute.funds_withdrawn", dispute("dp_1", 50)),
+            event("charge.dispute.closed", dispute("dp_1", 50, "lost", balance_transactions=moved(-50, 30))),
+            event("charge.dispute.funds_withdrawn", dispute("dp_2", 50)),
+            *refund_events(3, 50, "succeeded", "failed"),
+        ],
+    ),
+    "a dispute of which it is told later how much came back": (
+        {"key-1": 36},
+        known(90),
+        [
+            event("charge.dispute.funds_withdrawn", dispute()),
+            event("charge.dispute.funds_reinstated", dispute(status="lost")),
+            event("charge.dispute.closed", dispute(status="lost", balance_transactions=moved(-100, 60))),
+        ],
+    ),
     "a refund and the transfers it is of": (
         {"key-1": 18, "key-2": 2},
         known(90, 10),
@@ -118,7 +149,7 @@ def settled(db: Database) -> State:
     """The state without what only says when, and by how many requests."""
     tables = {
         "stripe_refunds": "refund_id, charge_id, amount, status, ended_at is null as stands",
-        "stripe_disputes": "dispute_id, amount, status, funds_withdrawn, funds_reinstated",
+        "stripe_disputes": "dispute_id, amount, remaining, status, funds_withdrawn, funds_reinstated",
         "charges": "charge_id, amount, payment_intent, transfer_group, refunded",
     }
     found = {table: rows(db, f"select {each} from marketplace.{table} order by 1") for table, each in tables.items()}

@@ -88,7 +88,7 @@ def test_a_migration_may_be_applied_again_when_only_its_mark_was_lost(dsn: str, 
 
 
 # A mark can be lost only of the newest migration. What these write, later ones have changed or dropped.
-CHANGED_SINCE = ("0003", "0006", "0009", "0014", "0036")
+CHANGED_SINCE = ("0003", "0006", "0009", "0014", "0036", "0038")
 
 
 def test_migrations_applied_again_to_a_database_in_use_change_nothing(db: Database, dsn: str) -> None:
@@ -140,7 +140,7 @@ def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
         for migration in yoyo.backend.to_rollback(yoyo.migrations):
             yoyo.backend.rollback_one(migration)
             # Those validated something: there is nothing to undo.
-            if migration.id in found and not migration.id.startswith(("0016", "0022", "0030", "0054", "0060")):
+            if migration.id in found and not migration.id.startswith(("0016", "0022", "0030", "0054", "0060", "0067")):
                 assert schema_of(empty_dsn) == found[migration.id], migration.id
 
 

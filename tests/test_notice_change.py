@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from tests.support.databases import Connect, Database, row, rows, value
-from tests.support.events import event
+from tests.support.events import dispute, event, ingest
 from tests.support.failovers import control, last_seen, pass_since_failover, promote, register_own
 from tests.support.sessions import impatient, wait_until_blocked
 from tests.support.transfers import (
@@ -147,6 +147,7 @@ EVERYBODY: dict[str, Callable[[Database, Any], object]] = {
     ),
     "retry_events": lambda db, _: call(db, "retry_events"),
     "note_charge": lambda db, _: call(db, "note_charge", p_charge_id="ch_1", p_amount=1),
+    "note_reinstated": lambda db, _: call(db, "note_reinstated", p_dispute_id="dp_1", p_amount=1),
     "retry_now": lambda db, _: call(db, "retry_now", p_id=transfer_of(db, 3), p_reason="test"),
     "reopen": lambda db, _: call(db, "reopen", p_id=transfer_of(db, 4), p_reason="test"),
 }
@@ -162,6 +163,7 @@ def test_whoever_comes_first_notices(db: Database) -> None:
     record_transfer(db, 1)
     refunded_transfer(db, 2)
     create_transfer(db, 3)
+    ingest(db, event("charge.dispute.created", dispute()))
     promote(db)
     for name, do in EVERYBODY.items():
         with db.transaction(force_rollback=True):

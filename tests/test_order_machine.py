@@ -52,6 +52,8 @@ POST_FATES = st.sampled_from((*["done"] * 6, *["request late"] * 2, *["answer lo
 LOOK_FATES = st.sampled_from((*["listed"] * 12, *get_args(LookFate)))
 WHICH = st.integers(0, 50)
 HUNDREDTHS = st.sampled_from((1, 33, 50, 67, 100, 120))
+# How much of a dispute comes back; a refund fails or does not.
+FAILS = st.sampled_from((0, 100, 60))
 WAITS = st.sampled_from(
     [timedelta(seconds=seconds) for seconds in (7, 61, 700, 2400, 3700, 7 * 3600, 21 * 3600, 46 * 86400)]
 )
@@ -175,16 +177,16 @@ class Orders(RuleBasedStateMachine):
     # Buyers and banks
 
     @precondition(lambda self: any(order.charge for order in self.world.wanted.orders.values()))
-    @rule(which=WHICH, hundredths=HUNDREDTHS, is_dispute=st.booleans(), fails=st.booleans())
-    def money_goes_back(self, which: int, hundredths: int, is_dispute: bool, fails: bool) -> None:
+    @rule(which=WHICH, hundredths=HUNDREDTHS, is_dispute=st.booleans(), fails=FAILS)
+    def money_goes_back(self, which: int, hundredths: int, is_dispute: bool, fails: int) -> None:
         orders = [order for order in self.world.wanted.orders.values() if order.charge_amount]
         order = orders[which % len(orders)]
         assert order.charge_amount
         amount = order.charge_amount * min(hundredths, 100) // 100
         if is_dispute:
-            self.world.dispute(order, amount, is_won=fails)
+            self.world.dispute(order, amount, comes_back=amount * fails // 100)
         else:
-            self.world.refund(order, amount, fails=fails)
+            self.world.refund(order, amount, fails=fails == 100)
 
     @precondition(lambda self: self.world.stripe.events)
     @rule(which=st.lists(WHICH, min_size=1, max_size=4))

@@ -30,6 +30,7 @@ PUBLIC_FUNCTIONS = {
     "look_up_first",
     "next_due_in",
     "note_charge",
+    "note_reinstated",
     "read_clock",
     "read_open_reversals",
     "read_open_transfers",

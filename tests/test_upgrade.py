@@ -50,7 +50,7 @@ def test_an_upgraded_database_is_a_new_one_with_its_rows(db: Database, empty_dsn
     restore(empty_dsn, released)
     with open_database(empty_dsn) as upgraded:
         money, head = rows(upgraded, MONEY), value(upgraded, "select migration_head from marketplace.schema_release")
-        kept = {table: contents(upgraded)[table] for table in KEPT}
+        kept = {table: rows(upgraded, f"select * from marketplace.{table} order by 1, 2") for table in KEPT}
 
         migrated = migrate(empty_dsn)
 
@@ -58,7 +58,9 @@ def test_an_upgraded_database_is_a_new_one_with_its_rows(db: Database, empty_dsn
         assert migrated.warnings == []
         assert everything(upgraded) == everything(db)
         assert rows(upgraded, MONEY) == money
-        assert {table: contents(upgraded)[table] for table in kept} == kept
+        for table, before in kept.items():
+            columns = ", ".join(before[0])
+            assert rows(upgraded, f"select {columns} from marketplace.{table} order by 1, 2") == before
         assert rows(upgraded, "select * from marketplace.verify_log()") == []
         assert value(upgraded, "select count(*) from marketplace.self_check()") == 0
         noted = rows(upgraded, "select migration_id as id, sha256 from marketplace.migration_files order by 1")

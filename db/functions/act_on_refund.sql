@@ -1,4 +1,4 @@
--- What follows from a refund or a dispute: the sellers' share is asked for, or what was asked is withdrawn.
+-- What follows from a refund: the sellers' share is asked for, or what was asked is withdrawn.
 
 create or replace function marketplace._act_on_refund(p_event marketplace.stripe_events)
 returns text
@@ -29,35 +29,6 @@ $$;
 
 comment on function marketplace._act_on_refund(marketplace.stripe_events) is
   'Asks for the sellers'' share of a refund that succeeded, if events are to; withdraws what was asked for one that failed. Raises ST010 for what has to wait.';
-
-create or replace function marketplace._act_on_dispute(p_event marketplace.stripe_events)
-returns text
-language plpgsql
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-  v_dispute marketplace.stripe_disputes;
-  v_charge_id text;
-begin
-  select * into strict v_dispute from marketplace.stripe_disputes as d where d.dispute_id = p_event.object_id;
-  v_charge_id := marketplace._charge_of(v_dispute.charge_id, v_dispute.payment_intent);
-  if v_dispute.funds_reinstated or v_dispute.status = 'won' then
-    perform marketplace._withdraw_cause(v_dispute.dispute_id, format('dispute %s %s', v_dispute.dispute_id,
-      case when v_dispute.status = 'won' then 'was won' else 'was decided: its funds were reinstated' end));
-    perform marketplace._settle_what_stands(v_charge_id);
-    return format('dispute %s is over: what was asked for it is withdrawn', v_dispute.dispute_id);
-  elsif not v_dispute.funds_withdrawn then
-    return format('dispute %s is %s: nothing is asked before its funds are withdrawn',
-      v_dispute.dispute_id, v_dispute.status);
-  end if;
-  perform marketplace._settle_charge(v_charge_id, v_dispute.payment_intent);
-  return format('the funds of dispute %s were withdrawn: %s',
-    v_dispute.dispute_id, marketplace._asked_in_words(v_dispute.dispute_id));
-end
-$$;
-
-comment on function marketplace._act_on_dispute(marketplace.stripe_events) is
-  'Asks for the sellers'' share of a dispute whose funds were withdrawn; withdraws that of one that was won or whose funds came back. Raises ST010 for what has to wait.';
 
 create or replace function marketplace._withdraw_cause(p_cause_id text, p_reason text)
 returns void

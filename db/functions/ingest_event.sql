@@ -57,8 +57,9 @@ begin
       return;
     end if;
   end if;
-  if v_event.state = 'acted' and marketplace._kind_of_event(v_event.type) = 'charge' then
-    perform marketplace._retry_events_of_charge(v_event.charge_id);
+  -- A charge says what others wait for, and of a dispute one event what another did not.
+  if v_event.state = 'acted' and marketplace._kind_of_event(v_event.type) in ('charge', 'dispute') then
+    perform marketplace._retry_events_of_charge(marketplace._charge_of(v_event.charge_id, v_event.payment_intent));
   end if;
   return next (v_event.event_id, v_event.type, v_event.state, v_event.detail)::marketplace.ingested_event;
 end

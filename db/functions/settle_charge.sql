@@ -4,8 +4,8 @@
 --
 -- Computed anew from all that is known whenever something of it changes, and only the difference is asked; so whatever
 -- order events come in, the sums per transfer end the same. Where a refund fails after others were asked, their rounded
--- shares may not add up to the share of what stands: what lacks is asked beside them, and what is too much is asked
--- again for less, as long as no reversal of it was sent.
+-- shares may not add up to the share of what stands: what lacks is asked beside them, what is too much is asked again
+-- for less, as long as no reversal of it was sent; and in any case where a part of its dispute came back since.
 
 create or replace function marketplace._settle_charge(p_charge_id text, p_payment_intent text)
 returns void
@@ -97,9 +97,9 @@ begin
       from marketplace.stripe_refunds as r
       where r.charge_id = p_charge_id and r.status = 'succeeded'
       union all
-      select d.dispute_id, 'dispute', d.amount, d.currency, d.created_at, 'events'
+      select d.dispute_id, 'dispute', least(d.amount, d.remaining), d.currency, d.created_at, 'events'
       from marketplace.stripe_disputes as d
-      where d.charge_id = p_charge_id and d.funds_withdrawn and not d.funds_reinstated and d.status <> 'won'
+      where d.charge_id = p_charge_id and d.funds_withdrawn and d.remaining is distinct from 0 and d.status <> 'won'
     ) as c (cause_id, reason, amount, currency, created_at, decided_by)
     where not marketplace._is_withdrawn(c.cause_id)
     order by c.created_at, c.cause_id;
@@ -107,7 +107,7 @@ end
 $$;
 
 comment on function marketplace._causes_of_charge(text) is
-  'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn. is_of_app: what sellers give for it is said by the app, that decides on refunds or asked first.';
+  'What took money of the charge back from the platform, and stands: refunds that succeeded, disputes whose funds were withdrawn, less what came back. is_of_app: what sellers give for it is said by the app, that decides on refunds or asked first.';
 
 create or replace function marketplace._is_withdrawn(p_cause_id text)
 returns boolean

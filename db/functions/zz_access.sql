@@ -26,6 +26,7 @@ begin
       ('request_reversal', array['app', 'triage']),
       ('withdraw_reversal_request', array['app', 'triage']),
       ('note_charge', array['app', 'triage']),
+      ('note_reinstated', array['app', 'triage']),
       -- The webhook and catch-up.
       ('acted_event_types', array['app', 'runner']),
       ('ingest_stripe_event', array['app', 'runner']),

@@ -94,6 +94,23 @@ def dispute(dispute_id: str = "dp_1", amount: int = 100, status: str = "needs_re
     }
 
 
+def moved(*amounts: int, currency: str = "usd") -> list[Event]:
+    """A dispute's balance transactions: what Stripe withdrew (less than 0) and reinstated."""
+    return [
+        {
+            "id": f"txn_{n}",
+            "object": "balance_transaction",
+            "amount": amount,
+            "currency": currency,
+            "fee": 0 if amount > 0 else 1500,
+            "net": amount if amount > 0 else amount - 1500,
+            "reporting_category": "dispute_reversal" if amount > 0 else "dispute",
+            "type": "adjustment",
+        }
+        for n, amount in enumerate(amounts, start=1)
+    ]
+
+
 def stripe_transfer(transfer_id: str = "tr_1", amount: int = 90, **changes: Any) -> Event:
     """A transfer of ours at Stripe."""
     return {

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from tests.model.orders.stripe import Facts, LookFate, PostFate, Stripe
 from tests.model.orders.wanted import QUANTA, Cause, Key, Order, Request, Wanted
 from tests.support.databases import Database, rows
-from tests.support.events import by_events, dispute, event, ingest, refund
+from tests.support.events import by_events, dispute, event, ingest, moved, refund
 from tests.support.moved_clock import let_pass
 from tests.support.order_books import OPEN, Books
 from tests.support.transfers import at_commit, call, record, register, report
@@ -140,11 +140,17 @@ class World:
             told = refund(name, amount, status, charge=order.charge, currency=order.currency)
             self.stripe.events.append(event(kind, told))
 
-    def dispute(self, order: Order, amount: int, *, is_won: bool) -> None:
+    def dispute(self, order: Order, amount: int, *, comes_back: int) -> None:
+        """The bank takes it, and gives some back, or (a dispute that is won) all."""
         name = f"dp_{len(self.wanted.causes) + 1}"
-        self.wanted.causes[name] = Cause(order.id, amount, not is_won)
-        for what, status in [("funds_withdrawn", "needs_response"), ("closed", "won" if is_won else "lost")]:
-            told = dispute(name, amount, status, charge=order.charge, currency=order.currency)
+        self.wanted.causes[name] = Cause(order.id, amount - comes_back, comes_back < amount)
+        end = "won" if comes_back == amount else "lost"
+        stages = [("funds_withdrawn", "needs_response", [-amount]), ("closed", end, [-amount])]
+        if comes_back:
+            stages.append(("funds_reinstated", end, [-amount, comes_back]))
+        for what, status, amounts in stages:
+            names = {"charge": order.charge, "currency": order.currency}
+            told = dispute(name, amount, status, balance_transactions=moved(*amounts, currency=order.currency), **names)
             self.stripe.events.append(event(f"charge.dispute.{what}", told))
 
     def tell(self, which: int) -> None:
