@@ -45,6 +45,11 @@ def known(*amounts: int) -> Callable[[Database], None]:
     return record
 
 
+def captured(db: Database) -> None:
+    """A transfer of 54 from ch_1, of which 60 of 100 were captured, as the app knows."""
+    record_transfer(db, 1, p_order_id="order-1", p_amount=54, p_source_charge="ch_1", p_charge_amount=60)
+
+
 def of_unknown_amount(db: Database) -> None:
     """A transfer of 90 in an order whose charge is only known to Stripe."""
     record_transfer(db, 1, p_amount=90)
@@ -130,6 +135,17 @@ SETS: dict[str, Given] = {
             event("charge.dispute.funds_withdrawn", dispute()),
             event("charge.dispute.funds_reinstated", dispute(status="lost")),
             event("charge.dispute.closed", dispute(status="lost", balance_transactions=moved(-100, 60))),
+        ],
+    ),
+    # Before API version 2025-03-31 what a capture releases comes as a refund, re_1; re_40 is one, and as much.
+    "a charge that is captured in part, and refunded": (
+        {"key-1": 36},
+        captured,
+        [
+            event("charge.captured", charge(amount_captured=60, amount_refunded=40)),
+            event("charge.refunded", charge(amount_captured=60, amount_refunded=80)),
+            *refund_events(1, 40, "succeeded"),
+            *refund_events(40, 40, "pending", "succeeded"),
         ],
     ),
     "a refund and the transfers it is of": (

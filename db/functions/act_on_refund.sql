@@ -18,10 +18,15 @@ begin
     return format('refund %s is %s: what was asked for it is withdrawn', v_refund.refund_id, v_refund.status);
   elsif v_refund.status <> 'succeeded' then
     return format('refund %s is %s: nothing is asked before it succeeds', v_refund.refund_id, v_refund.status);
+  elsif marketplace._is_release(v_refund) then
+    perform marketplace._withdraw_cause(v_refund.refund_id, marketplace._released_in_words(v_refund));
+    perform marketplace._settle_what_stands(v_charge_id);
+    return marketplace._released_in_words(v_refund);
   elsif v_refund.decided_by = 'app' then
     perform marketplace._settle_what_stands(v_charge_id);
     return format('refund %s succeeded: refunds_by is app, so the app asks', v_refund.refund_id);
   end if;
+  perform marketplace._require_refund(v_refund);
   perform marketplace._settle_charge(v_charge_id, v_refund.payment_intent);
   return format('refund %s succeeded: %s', v_refund.refund_id, marketplace._asked_in_words(v_refund.refund_id));
 end
@@ -29,6 +34,42 @@ $$;
 
 comment on function marketplace._act_on_refund(marketplace.stripe_events) is
   'Asks for the sellers'' share of a refund that succeeded, if events are to; withdraws what was asked for one that failed. Raises ST010 for what has to wait.';
+
+create or replace function marketplace._released_in_words(p_refund marketplace.stripe_refunds)
+returns text
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return format('refund %s is of what was never captured of charge %s: nothing went back to the buyer',
+    p_refund.refund_id, p_refund.charge_id);
+end
+$$;
+
+comment on function marketplace._released_in_words(marketplace.stripe_refunds) is 'Why a refund is none of the sellers''.';
+
+create or replace function marketplace._require_refund(p_refund marketplace.stripe_refunds)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  if marketplace._is_release(p_refund) is null
+    and not exists (select from marketplace.reversal_requests as r where r.reversal_request_id = p_refund.refund_id)
+  then
+    raise exception 'refund % is of the % % that were never captured of charge %: the buyer may have got nothing',
+      p_refund.refund_id, p_refund.amount, p_refund.currency, p_refund.charge_id
+      using errcode = 'ST010', hint = format(
+        'select * from marketplace.withdraw_reversal_request(p_reversal_request_id => %L, p_reason => ''never captured''); or, if it is a refund: request_reversal().',
+        p_refund.refund_id);
+  end if;
+end
+$$;
+
+comment on function marketplace._require_refund(marketplace.stripe_refunds) is
+  'Raises ST010 where nobody can tell whether a refund gave the buyer anything: the event of its charge''s capture says so.';
 
 create or replace function marketplace._withdraw_cause(p_cause_id text, p_reason text)
 returns void

@@ -41,6 +41,8 @@ declare
   v_amount bigint := marketplace._read_money(v_object -> 'amount');
   v_group text := marketplace._read_text(v_object -> 'transfer_group', 255);
   v_currency text := nullif(left(lower(marketplace._read_text(v_object -> 'currency', 10)), 10), '');
+  v_uncaptured bigint := v_amount - v_captured;
+  v_is_new boolean := false;
 begin
   if coalesce(p_event.object_id, '') !~ '^(ch|py)_[A-Za-z0-9]+$' or length(p_event.object_id) > 243
     or v_amount is null then
@@ -52,7 +54,7 @@ begin
   -- What the buyer paid is what was captured, which may be less than what was authorized; not captured, it is not known
   -- yet, unless there is something to refund.
   if v_object -> 'captured' = 'true'::jsonb then
-    v_amount := coalesce(v_captured, v_amount);
+    v_amount := coalesce(marketplace._grown(p_event.object_id, v_captured, v_uncaptured), v_amount);
   elsif v_object -> 'captured' = 'false'::jsonb and v_refunded = 0 then
     v_amount := null;
   end if;
@@ -62,16 +64,22 @@ begin
     values (
       p_event.object_id, v_amount, p_event.payment_intent, v_group, v_currency, v_refunded, p_event.created_at)
     on conflict on constraint pk_charges do nothing;
-    if found then
-      return;
-    end if;
+    v_is_new := found;
   end if;
-  perform marketplace._merge_charge(
-    p_event.object_id, v_amount, p_event.payment_intent, null, v_group, v_currency);
-  update marketplace.charges as c
-  set refunded = v_refunded, told_at = p_event.created_at, updated_at = clock_timestamp()
-  where c.charge_id = p_event.object_id
-    and (c.refunded is null or (c.told_at, c.refunded) < (p_event.created_at, v_refunded));
+  if not v_is_new then
+    perform marketplace._merge_charge(
+      p_event.object_id, v_amount, p_event.payment_intent, null, v_group, v_currency);
+  end if;
+  -- Most are captured as they succeed, all of them: that says nothing more.
+  if v_object -> 'captured' = 'true'::jsonb and v_uncaptured >= 0 and p_event.type <> 'charge.succeeded' then
+    perform marketplace._note_capture(p_event, v_captured, v_uncaptured, v_refunded);
+  end if;
+  if not v_is_new then
+    update marketplace.charges as c
+    set refunded = v_refunded, told_at = p_event.created_at, updated_at = clock_timestamp()
+    where c.charge_id = p_event.object_id
+      and (c.refunded is null or (c.told_at, c.refunded) < (p_event.created_at, v_refunded));
+  end if;
 end
 $$;
 
@@ -83,10 +91,20 @@ returns text
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_refund marketplace.stripe_refunds;
 begin
   if p_event.payload -> 'data' -> 'object' ->> 'status' = 'failed' then
     return 'nothing to do: the payment failed';
   end if;
+  for v_refund in
+    select r.* from marketplace.charges as c
+    inner join marketplace.stripe_refunds as r on r.charge_id = c.charge_id and r.amount = c.uncaptured
+    where c.charge_id = p_event.object_id and r.status = 'succeeded' and marketplace._is_release(r)
+  loop
+    perform marketplace._withdraw_cause(v_refund.refund_id, marketplace._released_in_words(v_refund));
+    perform marketplace._settle_what_stands(v_refund.charge_id);
+  end loop;
   return format('charge %s is noted', p_event.object_id);
 end
 $$;

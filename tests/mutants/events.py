@@ -9,7 +9,7 @@ _READ = "db/functions/read_event.sql"
 _LOCKS = "db/functions/event_locks.sql"
 _ACT = "db/functions/act_on_refund.sql"
 _NOTE = "db/functions/note_objects.sql"
-_CHARGE = "db/functions/settle_charge.sql"
+_CAUSES = "db/functions/causes.sql"
 _ORDER = "db/functions/settle_order.sql"
 _SHARES = "db/functions/shares.sql"
 _RETRY_ORDER = "db/functions/retry_order.sql"
@@ -25,7 +25,7 @@ MUTANTS = (
         "test_refund_events.py::test_nothing_is_asked_before_a_refund_succeeds",
         (_ACT, "elsif v_refund.status <> 'succeeded' then", "elsif false then"),
         (
-            _CHARGE,
+            _CAUSES,
             "r.charge_id = p_charge_id and r.status = 'succeeded'",
             "r.charge_id = p_charge_id and r.ended_at is null",
         ),
