@@ -51,6 +51,8 @@ def parse_event(body: bytes) -> Event:
 
 def read_event(value: object, *, is_storable: bool = False) -> Event:
     """Give the event that is in this JSON, fit to be stored, if it is not known to be. Raises NotAnEvent."""
+    if isinstance(value, dict) and value.get("object") == "v2.core.event":
+        raise NotAnEvent("it is a thin event, which does not say what happened: subscribe with snapshot payloads")
     if not isinstance(value, dict) or value.get("object") != "event":
         raise NotAnEvent("it is not an object of the kind 'event'")
     for field, pattern in (("id", _ID), ("type", _TYPE)):

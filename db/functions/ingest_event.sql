@@ -82,6 +82,9 @@ begin
       using errcode = 'null_value_not_allowed', hint = 'Pass the JSON body that Stripe sent.', column = 'p_event';
   end if;
   v_problem := case
+    -- Refused and not stored: of a refund it says neither the amount nor what became of it, and Stripe's answer to a 4xx
+    -- is an endpoint that is shown to fail.
+    when p_event ->> 'object' = 'v2.core.event' then 'is a thin event, which does not say what happened'
     when jsonb_typeof(p_event) <> 'object' or p_event -> 'object' is distinct from '"event"'::jsonb
       then 'is no event'
     when jsonb_typeof(p_event -> 'id') is distinct from 'string'
@@ -98,7 +101,7 @@ begin
   if v_problem is not null then
     raise exception 'p_event %', v_problem
       using errcode = 'invalid_parameter_value',
-            hint = 'Pass the JSON body of a webhook, or an element of GET /v1/events, as Stripe sent it.',
+            hint = 'Pass the JSON body of a webhook with snapshot payloads, or an element of GET /v1/events, as Stripe sent it.',
             column = 'p_event';
   end if;
   if length(p_raw_sha256) <> 64 or p_raw_sha256 ~ '[^0-9a-f]' then
