@@ -255,8 +255,8 @@ def test_two_transfers_under_one_identity_are_a_persons(db: Database) -> None:
 
 @pytest.mark.parametrize(
     "difference",
-    [{"amount": 999}, {"currency": "eur"}, {"destination": "acct_2"}, {"source_transaction": "ch_9"}],
-    ids=["amount", "currency", "destination", "charge"],
+    [{"amount": 1001}, {"currency": "eur"}, {"destination": "acct_2"}, {"source_transaction": "ch_9"}],
+    ids=["more", "currency", "destination", "charge"],
 )
 def test_what_bears_our_mark_and_is_not_what_was_asked_for_is_a_persons(
     db: Database, difference: dict[str, Any]

@@ -23,7 +23,8 @@ begin
     end if;
     for v_id in
       select f.id from marketplace._family(coalesce(v_row.root_id, v_row.id)) as f
-      where marketplace._is_left(f) order by f.id
+      -- What is held first: nothing need be made at Stripe to take that.
+      where marketplace._is_left(f) order by f.parked_reason is null, f.id
     loop
       perform marketplace._offer_row(v_id);
     end loop;

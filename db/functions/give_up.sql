@@ -79,6 +79,10 @@ begin
     and (p_row.call_params is null or coalesce(p_row.call_absent_at >= coalesce(v_quiet_from, '-infinity'), false)) then
     return;
   end if;
+  -- It is parked for want of a decision only.
+  if marketplace._is_held(p_row) and not marketplace._may_be_under_way(p_row) then
+    return;
+  end if;
 
   v_hint := format('retry_now(p_id => %s, p_reason => ''…''), then wait for the look-up.', p_row.id);
   if p_row.lease_expires_at > clock_timestamp() then

@@ -95,7 +95,7 @@ as $$
 begin
   -- All of a Stripe transfer: Stripe itself refuses to take that back twice. A send that no row before it can have made.
   return case
-    when p_row.completed_at is null then p_row.successor_of is null
+    when p_row.completed_at is null then p_row.successor_of is null and p_row.split_from is null
     else p_row.root_id is null and p_row.amount = p_row.original_amount
   end;
 end

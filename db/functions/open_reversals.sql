@@ -10,7 +10,7 @@ as $$
 begin
   return case
     when p_row.parked_reason is not null then
-      coalesce(substring(p_row.parked_reason from '^(conflict|mismatch|moved_twice|accepted|configuration):'), 'parked')
+      coalesce(substring(p_row.parked_reason from '^(conflict|mismatch|moved_twice|accepted|configuration|held):'), 'parked')
     when p_row.call_unknown then 'unknown'
     when p_row.stripe_reversal_id is not null then 'accepted'
     when p_row.failure_code = 'configuration' then 'configuration'

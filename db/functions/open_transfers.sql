@@ -51,6 +51,8 @@ select
       'Stripe knows the key with other parameters: look for its idempotency_key in Stripe''s logs.'
     when 'mismatch' then
       'Stripe has something else than was asked for, or somebody else''s alike: compare parked_reason.'
+    when 'held' then
+      'The rest of one that was sent for less: sent only if somebody says so. See needs_attention.'
     when 'moved_twice' then
       'Two transfers were made for one: take one back. Paid rows: see needs_attention.'
     when 'late_success' then

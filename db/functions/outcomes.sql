@@ -17,6 +17,7 @@ declare
   v_known marketplace.transfer_attempts;
   v_read record;
   v_effect text;
+  v_held_id bigint;
 begin
   select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
   if not found then
@@ -49,6 +50,10 @@ begin
     p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_read.verdict, v_read.object_id,
     v_read.words, 'applied', p_now);
 
+  if v_read.rest > 0 then
+    v_held_id := marketplace._hold_rest(v_row, v_read.rest, v_read.object_id, v_read.words);
+    select * into strict v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
+  end if;
   if marketplace._moves_money(p_outcome.action) then
     v_settled := marketplace._settle_post(v_row, p_outcome, v_effect, v_read.object_id, v_read.transfer_group, p_now);
   elsif v_read.elsewhere < v_row.amount and v_effect = 'already_reversed' then
@@ -62,7 +67,13 @@ begin
       'configuration: other transfers succeed, this one is refused. ' || v_settled.failure_message, 1000);
   end if;
   perform marketplace._write_settled(v_settled);
+  if v_read.rest < 0 then
+    perform marketplace._pay_slices(v_settled, -v_read.rest, p_now);
+  end if;
   perform marketplace._follow_up(v_row.id, p_now);
+  if v_held_id is not null and v_read.reversed = 0 then
+    perform marketplace._take_held_for_withdrawn(v_held_id, p_now);
+  end if;
   if v_settled.status = 'completed' then
     perform marketplace._hear_again(v_settled.stripe_transfer_id, v_settled.order_id);
     if v_read.reversed > 0 then

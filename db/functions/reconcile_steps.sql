@@ -24,12 +24,22 @@ comment on function marketplace._record_statement(marketplace.reconcile_objects,
 create or replace function marketplace._lost_transfer_step(p_object marketplace.reconcile_objects)
 returns text
 language plpgsql
-immutable
+stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_made_for text := (regexp_match(p_object.identity, '^transfer:again:[0-9a-f-]{36}:[0-9]+:(.*)$'))[1];
+  v_held_id bigint;
 begin
+  select t.id into v_held_id
+  from marketplace._rows_of_stripe_transfer(substr(v_made_for, length(p_object.transfer_key || ':rest:') + 1)) as r
+  inner join marketplace.seller_transfers as t on t.root_id = coalesce(r.root_id, r.id) and t.split_from = r.id
+  where v_made_for ~ ':rest:tr_' and marketplace._is_held(t)
+  limit 1;
+  if found then
+    -- Sent because a person said so: said again it is wanted again, and found.
+    return format('select id, status from marketplace.retry_now(p_id => %s, p_reason => ''…'');', v_held_id);
+  end if;
   if v_made_for is not null then
     -- Made when a request was withdrawn: withdrawn again it is wanted again, and found.
     return format('select id, status from marketplace.withdraw_reversal_request(p_reversal_request_id => %L, p_reason => ''…'');',

@@ -35,7 +35,7 @@ begin
     perform marketplace._add_transfer_id(v_row, p_stripe_transfer_id);
   else
     v_id := marketplace._succeed(
-      v_row, v_row.made_for, coalesce(v_row.stripe_transfer_id, p_stripe_transfer_id), 'it goes on', v_now);
+      v_row, marketplace._goes_on_as(v_row), coalesce(v_row.stripe_transfer_id, p_stripe_transfer_id), 'it goes on', v_now);
     perform marketplace._continue(v_id, v_row, v_now);
     -- What was sent for the row was answered for good, and Stripe would answer the same again: another key.
     update marketplace.seller_transfers

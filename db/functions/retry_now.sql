@@ -10,6 +10,7 @@ declare
   v_row marketplace.seller_transfers;
   v_now timestamptz;
   v_is_parked boolean;
+  v_id bigint;
 begin
   perform marketplace._require_text('p_reason', p_reason, 1000);
   perform marketplace._require_read_committed();
@@ -28,6 +29,11 @@ begin
             schema = 'marketplace', table = 'seller_transfers', column = 'lease_token';
   end if;
 
+  if marketplace._is_held(v_row) then
+    v_id := marketplace._send_rest(v_row, p_reason, v_now);
+    return query select t.* from marketplace.seller_transfers as t where t.id = v_id;
+    return;
+  end if;
   v_is_parked := v_row.parked_reason is not null;
   update marketplace.seller_transfers
   set
@@ -48,4 +54,4 @@ end
 $$;
 
 comment on function marketplace.retry_now(bigint, text) is
-  'Makes an open transfer due now, and unparks it; one that was parked is looked up before anything else. The reason is logged. Raises ST002 for a row at its end, paid, or under a live lease.';
+  'Makes an open transfer due now, and unparks it; one that was parked is looked up before anything else. Of a held part, which is not sent under its transfer''s name, a successor goes on and is returned. The reason is logged. Raises ST002 for a row at its end, paid, or under a live lease.';

@@ -11,16 +11,30 @@ immutable
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  -- Not the group: where there is a charge it is the charge's, whatever that is by now.
   return p_transfer -> 'amount' is not distinct from to_jsonb(p_row.amount)
-    and p_transfer ->> 'currency' is not distinct from p_row.currency
-    and p_transfer ->> 'destination' is not distinct from p_row.destination_account
-    and p_transfer ->> 'source_transaction' is not distinct from p_row.source_charge;
+    and marketplace._fits_but_for_amount(p_transfer, p_row);
 end
 $$;
 
 comment on function marketplace._fits_send(jsonb, marketplace.seller_transfers) is
   'True if a transfer at Stripe is as the row asks for it: amount, currency, destination, charge.';
+
+create or replace function marketplace._fits_but_for_amount(p_transfer jsonb, p_row marketplace.seller_transfers)
+returns boolean
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Not the group: where there is a charge it is the charge's, whatever that is by now.
+  return p_transfer ->> 'currency' is not distinct from p_row.currency
+    and p_transfer ->> 'destination' is not distinct from p_row.destination_account
+    and p_transfer ->> 'source_transaction' is not distinct from p_row.source_charge;
+end
+$$;
+
+comment on function marketplace._fits_but_for_amount(jsonb, marketplace.seller_transfers) is
+  'True if a transfer at Stripe is to the row''s seller, in its currency, and of its charge.';
 
 create or replace function marketplace._is_transfer(p_object jsonb)
 returns boolean

