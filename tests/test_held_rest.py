@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 from tests.support.databases import Database, rows, value
 from tests.support.evidence import send_identity
 from tests.support.failovers import pass_since_failover
-from tests.support.look_ups import pass_time, seen
+from tests.support.look_ups import foreign, pass_time, seen
 from tests.support.stripe_lists import compared, listed_transfer
 from tests.support.transfers import (
     Facts,
@@ -200,6 +200,39 @@ def test_what_a_lost_history_sent_beside_it_is_named(db: Database) -> None:
 
     (held,) = [each["parked_reason"] for each in family(db, transfer_id) if each["parked_reason"]]
     assert held.endswith("Stripe has tr_1 (700 usd); also tr_2 (300 usd)")
+
+
+@pytest.mark.parametrize("first", ["re_1", "re_2"])
+def test_asked_again_in_any_order_nothing_is_reversed_twice(db: Database, first: str) -> None:
+    # The lost history: re_1 of 300, 700 sent, re_2 of 200 reversed.
+    transfer_id = lost_send(db)
+    for request, amount in sorted({"re_1": 300, "re_2": 200}.items(), reverse=first == "re_2"):
+        ask(db, amount, request)
+
+    find(db, transfer_id, amount_reversed=200)
+
+    # Either is taken of what was sent, and what was not sent is owed: 700 - 300 - 200 + 300.
+    assert books(db, transfer_id)[:2] == [(200, "completed", "tr_1", None), (300, "pending", None, None)]
+    taken = {each["reversal_request_id"]: each for each in family(db, transfer_id) if each["reversal_request_id"]}
+    assert {request: each["amount"] for request, each in taken.items()} == {"re_1": 300, "re_2": 200}
+    for request in ("re_2", "re_1"):
+        pass_time(db, taken[request]["id"], "1 h")
+        (looked,) = claim(db)
+        listed = foreign(looked, "trr_2", 200, metadata=taken_mark(db, "re_2"))
+        verdict = record_one(db, seen(looked, listed, amount=700))["verdict"]
+        assert verdict == ("succeeded" if looked["amount"] == 200 else "absent")
+    (held,) = [each["id"] for each in family(db, transfer_id) if each["parked_reason"]]
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
+        call(db, "give_up", p_id=held, p_reason="why not")
+    assert refused.value.sqlstate == "ST002"
+    (goes_on,) = call(db, "retry_now", p_id=held, p_reason="all has been asked again")
+    assert (goes_on["amount"], goes_on["status"]) == (300, "pending")
+
+
+def taken_mark(db: Database, request: str) -> dict[str, str]:
+    """What the first part of a request is reversed under."""
+    database_id = value(db, "select database_id from marketplace.stripe_control")
+    return {"seller_transfers_identity": f"reversal:{database_id}:tr_1:{request}:1"}
 
 
 def test_a_person_has_the_rest_sent_under_a_name_of_its_own(db: Database) -> None:

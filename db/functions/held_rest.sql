@@ -50,7 +50,7 @@ comment on function marketplace._unpaid_slices(marketplace.seller_transfers) is
   'The slices of an unpaid row that ended without being paid, and that nothing has taken over from.';
 
 create or replace function marketplace._hold_rest(
-  p_row marketplace.seller_transfers, p_rest bigint, p_stripe_transfer_id text, p_words text
+  p_row marketplace.seller_transfers, p_rest bigint, p_reversed bigint, p_stripe_transfer_id text, p_words text
 )
 returns bigint
 language plpgsql
@@ -68,6 +68,9 @@ begin
   update marketplace.seller_transfers
   set
     call_absent_at = p_row.leased_at,
+    -- Requests of the lost history have taken some of what was sent. Asked again in another order, one of them could be
+    -- given this part, and another be reversed a second time: so nobody has it before it was looked for by itself.
+    call_unknown = p_reversed > 0,
     parked_reason = marketplace._clean_text(format(
       'held: %s is %s less than transfer %s was to be: a failover has lost who asked for that. Have the app ask '
       'again for all it asked for, which takes it. What is here after that is owed: retry_now sends it. %s',
@@ -77,7 +80,7 @@ begin
 end
 $$;
 
-comment on function marketplace._hold_rest(marketplace.seller_transfers, bigint, text, text) is
+comment on function marketplace._hold_rest(marketplace.seller_transfers, bigint, bigint, text, text) is
   'Splits off what was not sent with the transfer found for a row, held for a person or a request, and returns the id of that slice.';
 
 create or replace function marketplace._is_held(p_row marketplace.seller_transfers)

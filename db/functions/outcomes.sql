@@ -51,7 +51,8 @@ begin
     v_read.words, 'applied', p_now);
 
   if v_read.rest > 0 then
-    v_held_id := marketplace._hold_rest(v_row, v_read.rest, v_read.object_id, v_read.words);
+    v_held_id := marketplace._hold_rest(
+      v_row, v_read.rest, v_read.reversed, v_read.object_id, v_read.words);
     select * into strict v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
   end if;
   if marketplace._moves_money(p_outcome.action) then
@@ -71,7 +72,7 @@ begin
     perform marketplace._pay_slices(v_settled, -v_read.rest, p_now);
   end if;
   perform marketplace._follow_up(v_row.id, p_now);
-  if v_held_id is not null and v_read.reversed = 0 then
+  if v_held_id is not null then
     perform marketplace._take_held_for_withdrawn(v_held_id, p_now);
   end if;
   if v_settled.status = 'completed' then
