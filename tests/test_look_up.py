@@ -497,6 +497,34 @@ def test_a_transfer_that_stripe_has_known_does_not_vanish(db: Database) -> None:
     assert "status" not in changed
 
 
+def test_a_transfer_not_known_after_an_answer_nobody_could_read_is_a_persons(db: Database) -> None:
+    leased = claimed_call(db)
+    record_one(db, report(leased, http_status=200, error_message="HTTP 200, but the object cannot be used"))
+    missing = (404, "resource_missing", "No such transfer: 'tr_1'")
+    looked = claim_again(db, leased["id"])
+    assert record_one(db, refusal(looked, *missing))["verdict"] == "unclear"
+    pass_time(db, leased["id"], "2 h")
+
+    assert record_one(db, refusal(claim_again(db, leased["id"]), *missing))["verdict"] == "mismatch"
+
+    row = transfer(db, leased["id"])
+    assert (row["status"], row["call_unknown"]) == ("reversal_pending", True)
+    assert row["parked_reason"].startswith("mismatch: Stripe answered a request for tr_1 with what could not be read")
+    refunded_transfer(db, 2)
+    assert [each["stripe_transfer_id"] for each in claim(db)] == ["tr_2"]
+
+
+def test_a_look_that_nobody_could_read_is_no_sign_that_stripe_has_known_a_transfer(db: Database) -> None:
+    looked = claimed_look_up(db)
+    record_one(db, report(looked, http_status=200, error_message="data is not a list of objects"))
+    pass_time(db, looked["id"], "2 h")
+
+    looked = claim_again(db, looked["id"])
+    assert (
+        record_one(db, refusal(looked, 404, "resource_missing", "No such transfer: 'tr_1'"))["verdict"] == "not_found"
+    )
+
+
 @pytest.mark.parametrize("is_counted", [True, False])
 def test_a_list_adds_up_whether_stripe_counts_what_is_pending_or_not(db: Database, is_counted: bool) -> None:
     looked = claimed_look_up(db)

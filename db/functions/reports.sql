@@ -79,6 +79,9 @@ language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
+declare
+  v_was_known boolean;
+  v_was_asked boolean;
 begin
   -- What is evidence for another row is asked before the write: one unique violation would refuse the whole batch.
   case p_outcome.action
@@ -98,12 +101,24 @@ begin
       select r.* into verdict, object_id, transfer_group, reversed, rest, words
       from marketplace._read_transfer_look_up(p_outcome, p_row, p_now) as r;
   end case;
-  if verdict = 'not_found' and p_row.stripe_transfer_id is not null and p_row.stripe_reversal_id is null and exists (
-    select from marketplace.transfer_attempts as a
-    where a.transfer_id = p_row.id and a.http_status between 200 and 299
-  ) then
+  if verdict <> 'not_found' or p_row.stripe_transfer_id is null or p_row.stripe_reversal_id is not null then
+    return;
+  end if;
+  select
+    bool_or(a.verdict not in ('unknown', 'unclear') or a.found_count is not null),
+    bool_or(marketplace._moves_money(a.action))
+  into v_was_known, v_was_asked
+  from marketplace.transfer_attempts as a
+  where a.transfer_id = p_row.id and a.kind = 'call' and a.http_status between 200 and 299;
+  if v_was_known then
     -- Transfers do not vanish: where Stripe has known it, the key is another one now.
     verdict := 'configuration';
+  elsif v_was_asked then
+    -- What that answer was, nobody could read; money may have moved. No trouble of all calls, and no end of this row.
+    verdict := case when marketplace._moves_money(p_outcome.action) then 'unknown' else 'mismatch' end;
+    words := format(
+      'mismatch: Stripe answered a request for %s with what could not be read, and does not know it now. %s',
+      p_row.stripe_transfer_id, p_outcome.error_message);
   end if;
 end
 $$;
