@@ -222,9 +222,6 @@ def test_asked_again_in_any_order_nothing_is_reversed_twice(db: Database, first:
         verdict = record_one(db, seen(looked, listed, amount=700))["verdict"]
         assert verdict == ("succeeded" if looked["amount"] == 200 else "absent")
     (held,) = [each["id"] for each in family(db, transfer_id) if each["parked_reason"]]
-    with pytest.raises(psycopg.Error) as refused, db.transaction():
-        call(db, "give_up", p_id=held, p_reason="why not")
-    assert refused.value.sqlstate == "ST002"
     (goes_on,) = call(db, "retry_now", p_id=held, p_reason="all has been asked again")
     assert (goes_on["amount"], goes_on["status"]) == (300, "pending")
 
@@ -344,3 +341,13 @@ def test_an_amount_that_no_split_explains_is_a_persons(db: Database, amount: int
     lose(db)
 
     assert find(db, transfer_id, amount=amount)["verdict"] == "mismatch"
+
+
+def test_a_part_that_is_paid_by_itself_by_now_was_not_paid_with_it(db: Database) -> None:
+    transfer_id = create_transfer(db)["id"]
+    ask(db, 300)
+    withdraw(db)
+    lose(db)
+    db.execute("update marketplace.seller_transfers set next_retry_at = '2999-01-01' where successor_of is not null")
+
+    assert find(db, transfer_id, amount=1000)["verdict"] == "mismatch"

@@ -10,6 +10,7 @@ from psycopg.rows import DictRow
 
 from tests.support.databases import Connect, Database, rows, value
 from tests.support.events import event, ingest
+from tests.support.failovers import pass_since_failover
 from tests.support.look_ups import foreign, ours, pass_time, seen
 from tests.support.playbook import PLAYBOOK, psql, sections, timeless
 from tests.support.transfers import (
@@ -23,6 +24,7 @@ from tests.support.transfers import (
     refusal,
     request_reversal,
     timeout,
+    transfer_object,
     transfers_found,
     without_jitter,
 )
@@ -166,6 +168,22 @@ def no_runner(db: Database) -> None:
     db.execute("update marketplace.runners set last_seen_at = now() - interval '1 hour'")
 
 
+def sent_for_less(db: Database) -> None:
+    row_id = create_transfer(db, **names())["id"]
+    call(db, "look_up_first", p_reason="a standby took over")
+    pass_since_failover(db, "2 hours")
+    looked = claim_sends(db)[0]
+    made = transfer_object(looked, "tr_1Pgc7BB7WZ01zgkWVJfE40RX", amount=6000)
+    record_one(db, transfers_found(looked, made))
+    assert row_id == 1
+
+
+def looked_again(db: Database) -> None:
+    """Nothing is found under the rest's own name."""
+    looked = claim_sends(db)[0]
+    record_one(db, transfers_found(looked))
+
+
 SITUATIONS: dict[int, Callable[[Database], object]] = {
     1: not_paid,
     2: unknown,
@@ -179,10 +197,12 @@ SITUATIONS: dict[int, Callable[[Database], object]] = {
     10: a_life,
     11: refunded,
     12: no_runner,
+    13: sent_for_less,
 }
 EVENTS: dict[str, Callable[[Database], None]] = {
     "an hour later": an_hour_later,
     "the look-up finds both again": find_both,
+    "the look-up finds nothing of it": looked_again,
 }
 
 

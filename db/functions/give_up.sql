@@ -79,8 +79,8 @@ begin
     and (p_row.call_params is null or coalesce(p_row.call_absent_at >= coalesce(v_quiet_from, '-infinity'), false)) then
     return;
   end if;
-  -- It is parked for want of a decision only.
-  if marketplace._is_held(p_row) and not marketplace._may_be_under_way(p_row) then
+  -- It is parked for want of a decision only: in this history nothing was ever sent for it.
+  if marketplace._is_held(p_row) and coalesce(p_row.call_absent_at >= coalesce(v_quiet_from, '-infinity'), false) then
     return;
   end if;
 
