@@ -6,11 +6,12 @@ import psycopg
 import pytest
 from psycopg.rows import DictRow
 
-from tests.support.databases import Database, rows
+from tests.support.databases import Database, rows, value
 from tests.support.events import event, ingest
 from tests.support.look_ups import foreign, ours, pass_time, seen
 from tests.support.raw_transfers import run
 from tests.support.transfers import (
+    Facts,
     at_commit,
     call,
     claim,
@@ -25,6 +26,7 @@ from tests.support.transfers import (
     refunded_transfer,
     refusal,
     request_parts,
+    request_reversal,
     status_log,
     success,
     timeout,
@@ -45,6 +47,19 @@ def mark(db: Database, transfer_id: int, reversal: str = "trr_x") -> DictRow:
     said = {"p_id": transfer_id, "p_stripe_reversal_id": reversal, "p_reason": "ticket 42"}
     (row,) = call(db, "mark_reversed", **said)
     return row
+
+
+def look(db: Database, transfer_id: int, *others: Facts, amount: int = 1000) -> DictRow:
+    """The look-up for a row whose reversal was named; it finds these. The row afterwards."""
+    looked = claim_again(db, transfer_id)
+    assert looked["action"] == "look_up_reversals"
+    record_one(db, seen(looked, *others, amount=amount))
+    return transfer(db, transfer_id)
+
+
+def elsewhere(reversal: str = "trr_x", amount: int = 1000, **changes: Any) -> Facts:
+    """A reversal of tr_1 that somebody made in the dashboard."""
+    return foreign({"currency": "usd", "stripe_transfer_id": "tr_1"}, reversal, amount, **changes)
 
 
 def refused(db: Database, *arguments: Any) -> psycopg.errors.Diagnostic:
@@ -115,12 +130,16 @@ def test_what_stripe_accepted_for_a_row_is_what_stands_for_it(db: Database) -> N
 def test_a_reversal_made_elsewhere_is_named_in_words(db: Database) -> None:
     row_id = refunded_transfer(db)["id"]
 
-    done = mark(db, row_id)
+    named = mark(db, row_id)
+    assert (named["status"], named["named_reversal_id"]) == ("reversal_pending", "trr_x")
+    assert status_log(db, row_id)[-1]["reason"] == "reversed elsewhere by trr_x, says postgres: ticket 42"
 
-    # The id is ours only; a look-up would have left the same.
+    done = look(db, row_id, elsewhere())
+
+    # The id is ours only; a look-up of its own would have left the same.
     assert (done["status"], done["stripe_reversal_id"], done["failure_code"]) == ("reversed", None, "already_reversed")
-    assert done["failure_message"] == "Reversed elsewhere: trr_x (1000). Marked by postgres: ticket 42"
-    assert status_log(db, row_id)[-1]["reason"] == done["failure_message"]
+    assert done["failure_message"] == "Reversed elsewhere: trr_x (1000), as a person said"
+    assert done["named_reversal_id"] is None
     at_commit(db)
     # Stripe tells of it afterwards, and nothing more is taken for it.
     listed = {"object": "list", "data": [foreign({"currency": "usd", "stripe_transfer_id": "tr_1"}, "trr_x", 1000)]}
@@ -143,7 +162,7 @@ def test_one_reversal_is_evidence_for_one_row(db: Database) -> None:
     mark(db, one, "trr_x")
     assert "retry_now(" in str(refused(db, two, "trr_x").message_hint)
     # Not what only begins like it.
-    assert mark(db, two, "trr_xx")["status"] == "reversed"
+    assert mark(db, two, "trr_xx")["named_reversal_id"] == "trr_xx"
 
 
 def test_a_reversal_of_ours_that_came_to_nothing_is_none(db: Database) -> None:
@@ -192,7 +211,9 @@ def test_what_may_have_been_made_for_another_part_is_not_taken_for_somebody_else
 
     record_one(db, seen(looked, ours(db, looked, "trr_1")))
     assert refused(db, two, "trr_1").sqlstate == "ST003"
-    assert mark(db, two)["status"] == "reversed"
+    mark(db, two)
+    taken = ours(db, looked, "trr_1", amount=400)
+    assert look(db, two, taken, elsewhere(amount=400))["status"] == "reversed"
 
 
 DOUBTS = {
@@ -252,6 +273,8 @@ def test_what_was_taken_back_elsewhere_for_a_refund_that_failed_is_given_back(db
     row_id = refunded_transfer(db)["id"]
     mark(db, row_id)
     withdraw(db)
+    assert story(db) == [(1000, "reversal_pending", None)]
+    look(db, row_id, elsewhere())
     at_commit(db)
     assert story(db) == [(1000, "reversed", None), (1000, "pending", "compensates 1")]
 
@@ -260,10 +283,103 @@ def test_a_part_is_marked_like_a_whole(db: Database) -> None:
     record_transfer(db)
     (part,) = request_parts(db, {"key-1": 400})
     mark(db, part["id"])
+    look(db, part["id"], elsewhere(amount=400))
     at_commit(db)
     assert story(db) == [(600, "completed", None), (400, "reversed", None)]
     left = rows(db, "select amount from marketplace.seller_transfers where status = 'completed'")
     assert [each["amount"] for each in left] == [600]
+
+
+def test_what_was_named_took_less_back_than_the_row_and_the_rest_goes_on(db: Database) -> None:
+    row_id = refunded_transfer(db)["id"]
+    mark(db, row_id)
+
+    left = look(db, row_id, elsewhere(amount=300))
+
+    at_commit(db)
+    assert story(db) == [(700, "reversal_pending", None), (300, "reversed", None)]
+    assert left["named_reversal_id"] is None
+    (leased,) = claim(db)
+    assert (leased["action"], leased["amount"]) == ("reverse", 700)
+
+
+REFUTED = {
+    "is no reversal of tr_1": [],
+    "took nothing back: it is failed": [elsewhere(status="failed")],
+    "took nothing back: it is canceled": [elsewhere(status="canceled")],
+    "is in eur": [elsewhere(amount=400, currency="eur")],
+}
+
+
+@pytest.mark.parametrize("why", REFUTED)
+def test_what_was_named_and_is_not_so_is_said_and_nothing_is_taken_back_before_somebody_decides(
+    db: Database, why: str
+) -> None:
+    record_transfer(db)
+    row_id = request_parts(db, {"key-1": 400})[0]["id"]
+    mark(db, row_id)
+
+    row = look(db, row_id, *REFUTED[why])
+
+    assert (row["status"], row["named_reversal_id"]) == ("reversal_pending", None)
+    assert row["parked_reason"].startswith(f"refuted: trr_x {why}. Name the right one")
+    assert claim(db) == []
+    assert value(db, "select reason from marketplace.open_reversals where needs_a_person") == "refuted"
+    # What was refuted is no reversal of ours now.
+    assert mark(db, row_id, "trr_y")["named_reversal_id"] == "trr_y"
+    assert look(db, row_id, elsewhere("trr_y", 400))["status"] == "reversed"
+
+
+def test_what_was_refuted_may_be_given_up_or_taken_back_after_all(db: Database) -> None:
+    record_transfer(db)
+    one, two = (request_parts(db, {"key-1": 400}, request)[0]["id"] for request in ("re_1", "re_2"))
+    run(db, f"update marketplace.seller_transfers set next_retry_at = now() + interval '1 day' where id = {two}")
+    mark(db, one)
+    look(db, one)
+    mark(db, two)
+    look(db, two)
+
+    (ended,) = call(db, "give_up", p_id=one, p_reason="he keeps it")
+    assert ended["failure_code"] == "given_up"
+    call(db, "retry_now", p_id=two, p_reason="take it")
+    assert (claim_post(db, two)["amount"], claim(db)) == (400, [])
+
+
+def test_one_reversal_is_used_once_whoever_names_it(db: Database) -> None:
+    record_transfer(db)
+    one, two = (request_parts(db, {"key-1": 400}, request)[0]["id"] for request in ("re_1", "re_2"))
+    run(db, f"update marketplace.seller_transfers set next_retry_at = now() + interval '1 day' where id = {two}")
+    mark(db, one)
+    assert refused(db, two).sqlstate == "ST003"
+    look(db, one, elsewhere(amount=400))
+    mark(db, two, "trr_y")
+
+    # Of the 500 that two reversals come to, 400 are used.
+    look(db, two, elsewhere(amount=400), elsewhere("trr_y", 100))
+
+    at_commit(db)
+    assert story(db) == [(200, "completed", None), (400, "reversed", None), (300, "reversal_pending", None),
+                         (100, "reversed", None)]  # fmt: skip
+
+
+def test_until_it_was_looked_for_nothing_is_given_up_and_what_stripe_has_not_made_waits(db: Database) -> None:
+    row_id = refunded_transfer(db)["id"]
+    mark(db, row_id)
+    with pytest.raises(psycopg.Error) as caught, db.transaction():
+        call(db, "give_up", p_id=row_id, p_reason="no")
+    assert (caught.value.sqlstate, caught.value.diag.column_name) == ("ST002", "named_reversal_id")
+
+    assert look(db, row_id, elsewhere(status="pending"))["named_reversal_id"] == "trr_x"
+    assert look(db, row_id, elsewhere())["status"] == "reversed"
+
+
+def test_without_the_id_of_its_transfer_a_person_is_believed(db: Database) -> None:
+    record_transfer(db, p_stripe_transfer_id=None)
+    (row,) = request_reversal(db)
+
+    done = mark(db, row["id"])
+
+    assert done["failure_message"] == "Reversed elsewhere: trr_x (1000). Marked by postgres: ticket 42"
 
 
 def test_what_was_parked_for_a_refund_that_failed_is_given_back_once_it_is_marked(db: Database) -> None:

@@ -135,6 +135,11 @@ def reversed_by_hand(db: Database) -> None:
     refund(db)
 
 
+def find_by_hand(db: Database) -> None:
+    looked = claim_again(db, 1)
+    record_one(db, seen(looked, foreign(looked, TWO[0], 8250), amount=8250))
+
+
 def without_id(db: Database) -> None:
     pay(db, 1, p_stripe_transfer_id=None)
     pay(db, 2, p_stripe_transfer_id=None)
@@ -203,6 +208,7 @@ EVENTS: dict[str, Callable[[Database], None]] = {
     "an hour later": an_hour_later,
     "the look-up finds both again": find_both,
     "the look-up finds nothing of it": looked_again,
+    "the look-up finds what Ben did": find_by_hand,
 }
 
 

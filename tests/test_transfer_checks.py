@@ -149,6 +149,21 @@ CASES = [
         {"stripe_reversal_id": None, "failure_message": "Elsewhere."},
     ),
     *each("chk_stripe_reversal_belongs_to_a_reversal", "pending completed failed", {"stripe_reversal_id": "trr_1"}),
+    *each(
+        "chk_named_reversal_is_awaited",
+        "pending completed failed reversed permanently_failed",
+        {"named_reversal_id": "trr_x"},
+    ),
+    Case(
+        "chk_named_reversal_is_awaited",
+        "reversal_pending",
+        {"named_reversal_id": "trr_x", "stripe_reversal_id": "trr_1"},
+        {"named_reversal_id": "trr_x"},
+    ),
+    *[
+        Case("chk_named_reversal_is_awaited", "reversal_pending", {"named_reversal_id": named})
+        for named in ("tr_1", "trr_", "trr_1 ", "", "trr_" + "x" * 252)
+    ],
     *each("chk_permanently_failed_says_why", "permanently_failed", {"failure_code": None}),
     *each("chk_permanently_failed_says_why", "permanently_failed", {"failure_message": None}),
     *each("chk_unsent_has_next_retry_at", "pending failed", {"next_retry_at": None}),

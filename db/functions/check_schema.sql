@@ -67,7 +67,7 @@ begin
       'Add it again as the migration that made it does.'
     from (values
       ('chk_slice_has_a_family'), ('chk_root_has_a_key'), ('chk_made_again_says_for_what'),
-      ('chk_stripe_transfer_group_is_bounded'),
+      ('chk_stripe_transfer_group_is_bounded'), ('chk_named_reversal_is_awaited'),
       ('chk_status_is_known'), ('chk_amount_is_positive'), ('chk_original_amount_is_bounded'),
       ('chk_ids_are_of_their_kind'), ('chk_texts_are_bounded'), ('chk_completed_at_says_paid'),
       ('chk_unpaid_has_no_stripe_transfer'), ('chk_reversal_has_a_request'), ('chk_reversed_has_evidence'),

@@ -99,6 +99,7 @@ begin
             when p_row.parked_reason is not null then 'parked_reason'
             when p_row.stripe_reversal_id is not null then 'stripe_reversal_id'
             when p_row.call_unknown then 'call_unknown'
+            when p_row.named_reversal_id is not null then 'named_reversal_id'
             else 'call_absent_at'
           end;
 end

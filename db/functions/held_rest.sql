@@ -8,29 +8,46 @@
 --
 -- Found for more, by as much as the slices that were split off last, it was sent before they were: they are paid.
 
-create or replace function marketplace._rest_beside(p_row marketplace.seller_transfers, p_found bigint)
+create or replace function marketplace._listed(p_found jsonb, p_id text)
+returns jsonb
+language plpgsql
+immutable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (select f.it from jsonb_array_elements(p_found) as f (it) where f.it ->> 'id' = p_id limit 1);
+end
+$$;
+
+comment on function marketplace._listed(jsonb, text) is 'The object of this id in a list that a look-up has read.';
+
+create or replace function marketplace._rest_beside(p_row marketplace.seller_transfers, p_transfer jsonb)
 returns bigint
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  v_rest bigint := p_row.amount - p_found;
+  v_found bigint := marketplace._read_amount(p_transfer -> 'amount');
+  v_rest bigint := p_row.amount - v_found;
   v_slice marketplace.seller_transfers;
 begin
-  if v_rest > 0 and p_found > 0 then
+  if not marketplace._fits_but_for_amount(p_transfer, p_row) then
+    return null;
+  end if;
+  if v_rest > 0 and v_found > 0 then
     return v_rest;
   end if;
   for v_slice in select u.* from marketplace._unpaid_slices(p_row) as u order by u.id desc loop
     exit when v_rest >= 0;
     v_rest := v_rest + v_slice.amount;
   end loop;
-  return case when v_rest = 0 then p_row.amount - p_found end;
+  return case when v_rest = 0 then p_row.amount - v_found end;
 end
 $$;
 
-comment on function marketplace._rest_beside(marketplace.seller_transfers, bigint) is
-  'What an unpaid row is short of if it was paid by a transfer of p_found minor units: above zero, the part that was not sent; below, what went to the slices split off it last; null if p_found is explained by neither.';
+comment on function marketplace._rest_beside(marketplace.seller_transfers, jsonb) is
+  'What an unpaid row is short of if this transfer at Stripe paid it, in minor units: above zero, the part that was not sent; below, what went to the slices split off it last; null if its amount is explained by neither, or it is no transfer for this row at all.';
 
 create or replace function marketplace._unpaid_slices(p_row marketplace.seller_transfers)
 returns setof marketplace.seller_transfers

@@ -83,7 +83,7 @@ begin
     reversal_id := coalesce(p_row.stripe_reversal_id, v_seen.failed_id);
     words := 'Stripe accepted the reversal and could not make it: the seller''s balance did not cover it.';
   else
-    if exists (
+    if p_row.named_reversal_id is null and exists (
       select from marketplace.reversal_requests as r
       where r.reversal_request_id = p_row.reversal_request_id and r.is_evidence
     ) then
@@ -91,9 +91,14 @@ begin
       select * into v_seen from marketplace._reversals_seen(
         marketplace._without_lost(p_outcome.found, p_row, v_family), p_row, v_identity, v_family);
     end if;
-    select * into verdict, elsewhere, words
-    from marketplace._read_rest(
-      p_row, p_outcome.object, v_seen.live_sum, v_seen.foreign_sum, v_seen.foreign_pending, v_seen.foreign_words);
+    if p_row.named_reversal_id is not null then
+      select * into verdict, elsewhere, words
+      from marketplace._read_named(p_row, p_outcome.found, v_family, v_seen.foreign_sum);
+    else
+      select * into verdict, elsewhere, words
+      from marketplace._read_rest(
+        p_row, p_outcome.object, v_seen.live_sum, v_seen.foreign_sum, v_seen.foreign_pending, v_seen.foreign_words);
+    end if;
     if verdict = 'already_reversed' and p_row.call_unknown and p_row.leased_at < marketplace._quiet_from(p_row) then
       -- A request of ours may still be under way, and the other reversal may fail before it arrives.
       verdict := 'unclear';

@@ -2,7 +2,8 @@
 --
 -- Two ways lead here. Of a row that is parked, Stripe was seen to have reversals of ours: the person says which of them
 -- stands for the row. Of any other row it is certain that we made none: somebody made one elsewhere, in the dashboard
--- say. stripe_reversal_id is ours only, so the id of that one goes into the message, as where a look-up finds it.
+-- say. Whether that is so, and how much it took, a look-up says before the row ends. stripe_reversal_id is ours only:
+-- the id of that one goes into the message.
 
 create or replace function marketplace.mark_reversed(p_id bigint, p_stripe_reversal_id text, p_reason text)
 returns setof marketplace.seller_transfers
@@ -31,8 +32,16 @@ begin
     perform marketplace._write_settled(marketplace._reversed_row(v_row, p_stripe_reversal_id, null));
     perform marketplace._give_reason(v_before);
   else
+    -- Whoever named another one before may correct that.
+    v_row.named_reversal_id := null;
     perform marketplace._require_not_made(v_row);
     perform marketplace._require_reversal_of_others(p_stripe_reversal_id, v_row);
+    if v_row.stripe_transfer_id is not null then
+      perform marketplace._name_reversal(v_row, p_stripe_reversal_id, p_reason);
+      return query select t.* from marketplace.seller_transfers as t where t.id = p_id;
+      return;
+    end if;
+    -- Recorded without the id of its transfer, it cannot be looked up.
     perform marketplace._write_settled(marketplace._reversed_row(v_row, null, marketplace._clean_text(
       format('Reversed elsewhere: %s (%s). Marked by %s: %s', p_stripe_reversal_id, v_row.amount, session_user, p_reason),
       1000)));
@@ -43,7 +52,7 @@ end
 $$;
 
 comment on function marketplace.mark_reversed(bigint, text, text) is
-  'Ends a reversal_pending transfer as reversed, by a reversal that a person has seen at Stripe: one of ours, named where the row is parked for it, or one made elsewhere, of which failure_message keeps the id. The reason is logged. Raises ST002 for a row that is not on its way back, and while a request for it may have been executed, or may be; ST003 for the reversal of another row.';
+  'Says by which reversal at Stripe a reversal_pending transfer came back. One of ours, named where the row is parked for it, ends the row as reversed. One made elsewhere is looked up first: the row ends reversed as far as that one took its money back, and failure_message keeps the id; if it did not, the row is parked and says so. The reason is logged. Raises ST002 for a row that is not on its way back, and while a request for it may have been executed, or may be; ST003 for the reversal of another row.';
 
 create or replace function marketplace._require_reversal_pending(p_row marketplace.seller_transfers)
 returns void
@@ -103,8 +112,9 @@ begin
   if not found then
     -- Or what others made: that is named in words.
     select t.id into v_id from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
-    where t.id <> p_row.id and t.status = 'reversed' and t.stripe_reversal_id is null
-      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')
+    where t.id <> p_row.id and (t.named_reversal_id = p_stripe_reversal_id or (
+      t.status = 'reversed' and t.stripe_reversal_id is null
+      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')))
     limit 1;
   end if;
   if v_id is not null then

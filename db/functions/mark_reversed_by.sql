@@ -8,7 +8,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   -- Its calls have made others, too: those that failed.
-  return coalesce(p_row.parked_reason ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]'), false)
+  -- What was refuted is named as somebody else's.
+  return coalesce(
+      p_row.parked_reason ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')
+        and not starts_with(p_row.parked_reason, 'refuted:'), false)
     or coalesce(p_row.stripe_reversal_id = p_stripe_reversal_id, false);
 end
 $$;

@@ -18,6 +18,8 @@ begin
   return
     -- Stripe holds a reversal of ours: what becomes of it is seen there.
     p_row.stripe_reversal_id is not null
+    -- So is one that somebody made elsewhere.
+    or p_row.named_reversal_id is not null
     or marketplace._is_unwanted(p_row)
     -- The key brings nothing but the error that Stripe stored for it, or may be forgotten.
     or p_row.call_replayed

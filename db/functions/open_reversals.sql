@@ -10,7 +10,7 @@ as $$
 begin
   return case
     when p_row.parked_reason is not null then
-      coalesce(substring(p_row.parked_reason from '^(conflict|mismatch|moved_twice|accepted|configuration|held):'), 'parked')
+      coalesce(substring(p_row.parked_reason from '^(conflict|mismatch|moved_twice|accepted|configuration|held|refuted):'), 'parked')
     when p_row.call_unknown then 'unknown'
     when p_row.stripe_reversal_id is not null then 'accepted'
     when p_row.failure_code = 'configuration' then 'configuration'
@@ -73,6 +73,8 @@ select
     when 'conflict' then
       'Stripe knows the key with other parameters: look for its idempotency_key in Stripe''s logs.'
     when 'mismatch' then 'Stripe has something else than was asked for: compare what parked_reason says with the row.'
+    when 'refuted' then
+      'The reversal that somebody named did not take it back: name the right one, or try again.'
     when 'moved_twice' then
       'Two reversals were made for one: give one back by a transfer. Ended rows: see needs_attention.'
     when 'late_success' then

@@ -17,6 +17,7 @@ declare
   v_known marketplace.transfer_attempts;
   v_read record;
   v_effect text;
+  v_rest bigint := 0;
   v_held_id bigint;
 begin
   select * into v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
@@ -50,9 +51,11 @@ begin
     p_outcome, v_row, case when p_outcome.sent then 'call' else 'not_sent' end, v_read.verdict, v_read.object_id,
     v_read.words, 'applied', p_now);
 
-  if v_read.rest > 0 then
-    v_held_id := marketplace._hold_rest(
-      v_row, v_read.rest, v_read.reversed, v_read.object_id, v_read.words);
+  if p_outcome.action = 'look_up_transfer' and v_read.verdict = 'succeeded' then
+    v_rest := marketplace._rest_beside(v_row, marketplace._listed(p_outcome.found, v_read.object_id));
+  end if;
+  if v_rest > 0 then
+    v_held_id := marketplace._hold_rest(v_row, v_rest, v_read.reversed, v_read.object_id, v_read.words);
     select * into strict v_row from marketplace.seller_transfers as t where t.id = p_outcome.id;
   end if;
   if marketplace._moves_money(p_outcome.action) then
@@ -68,8 +71,8 @@ begin
       'configuration: other transfers succeed, this one is refused. ' || v_settled.failure_message, 1000);
   end if;
   perform marketplace._write_settled(v_settled);
-  if v_read.rest < 0 then
-    perform marketplace._pay_slices(v_settled, -v_read.rest, p_now);
+  if v_rest < 0 then
+    perform marketplace._pay_slices(v_settled, -v_rest, p_now);
   end if;
   perform marketplace._follow_up(v_row.id, p_now);
   if v_held_id is not null then
@@ -111,6 +114,7 @@ begin
     stripe_transfer_id = p_row.stripe_transfer_id,
     stripe_transfer_group = p_row.stripe_transfer_group,
     stripe_reversal_id = p_row.stripe_reversal_id,
+    named_reversal_id = p_row.named_reversal_id,
     parked_reason = p_row.parked_reason,
     failure_code = p_row.failure_code,
     failure_message = p_row.failure_message,

@@ -73,7 +73,7 @@ comment on function marketplace._report_on(marketplace.stripe_outcome, text) is
 create or replace function marketplace._judge_report(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
   out verdict text, out object_id text, out transfer_group text, out elsewhere bigint, out reversed bigint,
-  out rest bigint, out words text
+  out words text
 )
 language plpgsql
 stable
@@ -98,7 +98,7 @@ begin
       object_id := marketplace._read_text(p_outcome.object -> 'id', 255);
       transfer_group := marketplace._read_text(p_outcome.object -> 'transfer_group', 255);
     when 'look_up_transfer' then
-      select r.* into verdict, object_id, transfer_group, reversed, rest, words
+      select r.* into verdict, object_id, transfer_group, reversed, words
       from marketplace._read_transfer_look_up(p_outcome, p_row, p_now) as r;
   end case;
   if verdict <> 'not_found' or p_row.stripe_transfer_id is null or p_row.stripe_reversal_id is not null then

@@ -48,6 +48,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   p_row.status := 'permanently_failed';
+  p_row.named_reversal_id := null;
   p_row.next_retry_at := null;
   p_row.parked_reason := null;
   p_row.call_unknown := false;
@@ -71,6 +72,7 @@ as $$
 begin
   p_row.status := 'reversed';
   p_row.stripe_reversal_id := p_stripe_reversal_id;
+  p_row.named_reversal_id := null;
   p_row.next_retry_at := null;
   p_row.parked_reason := null;
   p_row.failure_code := case when p_message is not null then 'already_reversed' end;

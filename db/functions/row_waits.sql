@@ -26,6 +26,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   p_row.stripe_reversal_id := p_stripe_reversal_id;
+  p_row.named_reversal_id := null;
   p_row.call_unknown := false;
   p_row.waiting_since := coalesce(p_row.waiting_since, p_now);
   p_row.failure_code := 'accepted';

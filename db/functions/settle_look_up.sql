@@ -40,6 +40,7 @@ begin
         -- The seller may have the money, by one of these: a refund must not take the row for unpaid.
         v_row := marketplace._unknown_row(v_row);
       end if;
+      v_row.named_reversal_id := null;
       v_row.parked_reason := left(v_words, 1000);
     when 'configuration' then
       v_row.failure_code := 'configuration';

@@ -82,8 +82,9 @@ declare
   v_lost_until timestamptz := marketplace._lost_until();
 begin
   -- A lease that ran out is as good as a request under way, and a parked row has something that only a person can tell.
+  -- But for one that says that what a person named was not it. What somebody named is to be looked for first.
   if p_row.lease_token is not null or p_row.call_unknown or p_row.stripe_reversal_id is not null
-    or p_row.parked_reason is not null
+    or coalesce(not starts_with(p_row.parked_reason, 'refuted:'), false) or p_row.named_reversal_id is not null
     or (p_must_have_looked and p_row.call_absent_at is null) then
     return false;
   end if;

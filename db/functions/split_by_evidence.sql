@@ -17,6 +17,7 @@ begin
   if v_row.call_params is not null then
     v_row := marketplace._next_generation(v_row, p_now);
   end if;
+  v_row.named_reversal_id := null;
   v_row.call_unknown := false;
   v_row.call_absent_at := p_row.leased_at;
   v_row.next_retry_at := p_now;

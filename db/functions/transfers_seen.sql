@@ -3,7 +3,7 @@
 create or replace function marketplace._transfers_seen(
   p_found jsonb, p_row marketplace.seller_transfers, p_identity text, p_transfer_key text, p_of_key text[],
   out readable boolean, out ours bigint, out ours_id text, out ours_words text, out ours_fits boolean,
-  out ours_amount bigint, out ours_group text, out ours_reversed bigint, out alike_words text
+  out ours_group text, out ours_reversed bigint, out alike_words text
 )
 language sql
 stable
@@ -19,8 +19,7 @@ as $$
       f.it ->> 'transfer_group' as transfer_group,
       format('%s (%s %s)', f.it ->> 'id', f.it ->> 'amount', left(f.it ->> 'currency', 20)) as words,
       marketplace._is_transfer(f.it) and marketplace._read_amount(f.it -> 'amount') is not null as readable,
-      marketplace._fits_send(f.it, p_row) as fits,
-      marketplace._fits_but_for_amount(f.it, p_row) as fits_but_for_amount
+      marketplace._fits_send(f.it, p_row) as fits
     from jsonb_array_elements(p_found) as f (it)
   ), told as (
     select
@@ -38,7 +37,6 @@ as $$
     min(l.id) filter (where l.ours),
     left(string_agg(l.words, ', ' order by l.id) filter (where l.ours), 500),
     coalesce(bool_and(l.fits) filter (where l.ours), false),
-    min(l.amount) filter (where l.ours and l.fits_but_for_amount),
     left(min(l.transfer_group) filter (where l.ours), 255),
     max(l.reversed) filter (where l.ours),
     -- Without any mark of ours. One with a mark is another row's, or of this key and none of its rows is here any more.
@@ -56,7 +54,7 @@ comment on function marketplace._transfers_seen(jsonb, marketplace.seller_transf
 
 create or replace function marketplace._read_transfer_look_up(
   p_outcome marketplace.stripe_outcome, p_row marketplace.seller_transfers, p_now timestamptz,
-  out verdict text, out object_id text, out transfer_group text, out reversed bigint, out rest bigint, out words text
+  out verdict text, out object_id text, out transfer_group text, out reversed bigint, out words text
 )
 language plpgsql
 stable
@@ -98,10 +96,10 @@ begin
       words := format('Stripe has %s; what a lost history did with it may still arrive there.', object_id);
     elsif object_id = p_row.stripe_transfer_id or (v_seen.ours_fits and not marketplace._is_recorded(object_id)) then
       verdict := 'succeeded';
-    elsif not marketplace._is_recorded(object_id) and marketplace._rest_beside(p_row, v_seen.ours_amount) is not null then
+    elsif not marketplace._is_recorded(object_id)
+      and marketplace._rest_beside(p_row, marketplace._listed(p_outcome.found, object_id)) <> 0 then
       if p_now < p_row.lease_expires_at and p_row.leased_at >= coalesce(marketplace._quiet_from(p_row), '-infinity') then
         verdict := 'succeeded';
-        rest := marketplace._rest_beside(p_row, v_seen.ours_amount);
         words := concat('Stripe has ' || v_seen.ours_words, '; also ' || v_seen.alike_words);
       else
         words := format('Stripe has %s for this one; more of it may still arrive there.', v_seen.ours_words);
@@ -126,4 +124,4 @@ $$;
 
 comment on function marketplace._read_transfer_look_up(
   marketplace.stripe_outcome, marketplace.seller_transfers, timestamptz
-) is 'Verdict on a look-up for a send: what it found of this row''s (object_id), in words for a person. rest: how much of the row that leaves unpaid; below zero, how much of its slices was paid with it.';
+) is 'Verdict on a look-up for a send: what it found of this row''s (object_id), in words for a person.';

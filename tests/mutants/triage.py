@@ -43,8 +43,8 @@ MUTANTS = (
         "test_mark_reversed.py",
         (
             _MARK,
-            "      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')\n",
-            "      and false\n",
+            "      and t.failure_message ~ ('[[:<:]]' || p_stripe_reversal_id || '[[:>:]]')))\n",
+            "      and false))\n",
         ),
     ),
     mutant(
