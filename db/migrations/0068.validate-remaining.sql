@@ -1,5 +1,5 @@
--- Holds the old rows to the rules of 0066 and 0067 as well, and never fails: a failing migration would stop every later one. The
--- columns came with the rules, so there is none that breaks them.
+-- Holds the old rows to the rules of 0066 and 0067 as well, and never fails: a failing migration would stop every later
+-- one. The columns came with the rules, so there is none that breaks them.
 -- depends: 0067.add-captures
 
 set local search_path = pg_catalog, pg_temp;
