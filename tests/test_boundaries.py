@@ -27,7 +27,7 @@ MIGRATING = {
 # The one place each of these may be imported from; `runner.sandbox` stands for all of it.
 IMPORTERS = {
     "stripe": {"runner.gateway"},
-    "aiohttp": {"runner.stripe_http", "runner.webhook"},
+    "aiohttp": {"runner.callers", "runner.stripe_http", "runner.webhook"},
     "yoyo": {"runner.migrate"},
     # Where nothing but its exceptions and the reading of a conninfo is needed, too.
     "psycopg": {

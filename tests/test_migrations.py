@@ -140,7 +140,7 @@ def test_each_rollback_leaves_what_its_migration_found(empty_dsn: str) -> None:
         for migration in yoyo.backend.to_rollback(yoyo.migrations):
             yoyo.backend.rollback_one(migration)
             # Those validated something: there is nothing to undo.
-            validating = ("0016", "0022", "0030", "0054", "0060", "0068", "0070")
+            validating = ("0016", "0022", "0030", "0054", "0060", "0067", "0069", "0071")
             if migration.id in found and not migration.id.startswith(validating):
                 assert schema_of(empty_dsn) == found[migration.id], migration.id
 

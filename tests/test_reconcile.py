@@ -106,7 +106,7 @@ def test_what_differs_is_told_with_what_to_type_and_means_1(dsn: str, db: Databa
     assert kinds(db) == ["lost transfer", "not at Stripe"]
     assert re.search(r"lost transfer +│ urgent +│ +1 ", result.stdout)
     assert (
-        f"LOST TRANSFER order order-green {lost} (10.50 usd at Stripe): It was sent by this database" in result.stdout
+        f"LOST TRANSFER order order-green {lost} (10.50 USD at Stripe): It was sent by this database" in result.stdout
     )
     assert "\n  select id, status from marketplace.record_completed_transfer(" in result.stdout
     assert the_run(db)["reread_at"] is not None

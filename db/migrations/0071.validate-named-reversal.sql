@@ -1,5 +1,5 @@
 -- Holds the old rows to the rule as well: none of them can break it, for none has named a reversal.
--- depends: 0069.add-named-reversal
+-- depends: 0070.add-named-reversal
 
 set local search_path = pg_catalog, pg_temp;
 

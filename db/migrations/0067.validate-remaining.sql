@@ -1,6 +1,6 @@
--- Holds the old rows to the rules of 0066 and 0067 as well, and never fails: a failing migration would stop every later
--- one. The columns came with the rules, so there is none that breaks them.
--- depends: 0067.add-captures
+-- Holds the old rows to the rules of 0066 as well, and never fails: a failing migration would stop every later one. The
+-- columns came with the rules, so there is none that breaks them.
+-- depends: 0066.add-remaining
 
 set local search_path = pg_catalog, pg_temp;
 
@@ -11,8 +11,7 @@ begin
   for v_rule in
     select * from (values
       ('stripe_disputes', 'chk_dispute_remaining_is_bounded'),
-      ('reversal_requests', 'chk_asked_of_is_bounded'),
-      ('charges', 'chk_charge_captures_are_bounded')
+      ('reversal_requests', 'chk_asked_of_is_bounded')
     ) as r (of_table, name)
   loop
     begin

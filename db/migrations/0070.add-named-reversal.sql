@@ -1,5 +1,5 @@
 -- By which reversal somebody says that a row's money came back, until a look-up has seen it.
--- depends: 0068.validate-remaining
+-- depends: 0069.validate-captures
 
 set local search_path = pg_catalog, pg_temp;
 

@@ -1,5 +1,5 @@
 -- A charge may be captured in part, or in several parts; the rest is released, which was once told as a refund.
--- depends: 0066.add-remaining
+-- depends: 0067.validate-remaining
 
 set local search_path = pg_catalog, pg_temp;
 
