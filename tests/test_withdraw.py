@@ -472,3 +472,19 @@ def test_what_was_reversed_elsewhere_for_the_request_is_given_back_as_well(db: D
     withdraw(db)
 
     assert story(db) == [(1000, "reversed", None), (1000, "pending", "compensates 1")]
+
+
+def test_what_becomes_free_goes_to_the_oldest_request_that_wants_it(db: Database) -> None:
+    record_transfer(db)
+    (dead,) = request_parts(db, {"key-1": 400}, "re_1")
+    call(db, "give_up", p_id=dead["id"], p_reason="not now")
+    # Each asks for all there is, and cannot have those 400.
+    request_reversal(db, p_reversal_request_id="re_2")
+    request_reversal(db, p_reversal_request_id="re_3")
+    assert request_lines(db, "re_2") == [("key-1", 1000, 600, 400)]
+    assert request_lines(db, "re_3") == [("key-1", 400, 0, 400)]
+
+    withdraw(db)
+
+    assert request_lines(db, "re_2") == [("key-1", 1000, 1000, 0)]
+    assert request_lines(db, "re_3") == [("key-1", 400, 0, 400)]
