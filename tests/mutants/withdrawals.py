@@ -10,6 +10,7 @@ _TOTALS = "db/functions/transfer_totals.sql"
 _EVENT = "db/functions/reversed_elsewhere.sql"
 _REST = "db/functions/read_rest.sql"
 _LATE = "db/functions/late_evidence.sql"
+_SHARES = "db/functions/request_shares.sql"
 
 MUTANTS = (
     mutant(
@@ -27,6 +28,18 @@ MUTANTS = (
         "A row that another took over from stays in the totals: more money than there is.",
         "test_successor.py::test_a_row_that_was_succeeded_is_in_no_total",
         (_TOTALS, "where s.successor_of = t.id\n", "where false\n"),
+    ),
+    mutant(
+        "freed-money-to-the-newest-request",
+        "What becomes free goes to the last who asked: the first refund stays untaken.",
+        "test_withdraw.py::test_what_becomes_free_goes_to_the_oldest_request_that_wants_it",
+        (_OFFER, "order by w.unmet is null, w.requested_at, w", "order by w.unmet is null, w.requested_at desc, w"),
+    ),
+    mutant(
+        "share-counted-with-its-successor",
+        "A refund that was given up and goes on is shown twice: finance writes off what is on its way back.",
+        "test_request_shares.py",
+        (_SHARES, "where s.successor_of = t.id\n", "where false\n"),
     ),
     mutant(
         "withdrawn-while-unknown",
