@@ -7,7 +7,8 @@
 create or replace view marketplace.request_shares as
 with parts as (
   select
-    t.reversal_request_id, t.seller_id, t.currency, 0::bigint as asked,
+    -- By order, the view is read through its indexes.
+    t.reversal_request_id, t.order_id, t.seller_id, t.currency, 0::bigint as asked,
     case when t.status = 'reversed' then t.amount else 0 end as taken_back,
     case when t.status = 'reversed' and exists (
       select from marketplace.seller_transfers as c
@@ -28,7 +29,7 @@ with parts as (
   )
   union all
   select
-    l.reversal_request_id, t.seller_id, t.currency, l.asked, 0, 0, 0,
+    l.reversal_request_id, t.order_id, t.seller_id, t.currency, l.asked, 0, 0, 0,
     case when u.unmet > 0 and u.is_in_flight then u.unmet else 0 end,
     case when u.unmet > 0 and not u.is_in_flight then u.unmet else 0 end,
     case
@@ -47,11 +48,11 @@ with parts as (
 
 select
   coalesce(r.asked_for, r.reversal_request_id) as request,
-  r.order_id,
+  p.order_id,
   r.reason,
   p.seller_id,
   p.currency,
-  -- A request may take more than its lines ask: what another one let go of.
+  -- A request may take more than its lines ask: what another one let go of. Evidence has no lines.
   greatest(sum(p.asked), sum(p.taken_back + p.not_sent + p.under_way + p.not_taken_back))::bigint as asked,
   sum(p.taken_back)::bigint as taken_back,
   sum(p.given_back)::bigint as given_back,
@@ -63,10 +64,10 @@ select
   ) as why
 from parts as p
 inner join marketplace.reversal_requests as r on r.reversal_request_id = p.reversal_request_id
-group by coalesce(r.asked_for, r.reversal_request_id), r.order_id, r.reason, p.seller_id, p.currency;
+group by coalesce(r.asked_for, r.reversal_request_id), p.order_id, r.reason, p.seller_id, p.currency;
 
 comment on view marketplace.request_shares is 'Per refund or dispute, order, seller and currency: what was asked of the seller, and what became of it, in minor units. What a refund of everything could not have because another had given it up is in the lines of both. In psql, with \x.';
-comment on column marketplace.request_shares.request is 'What was asked for: the refund (re_…), the dispute (dp_…), or an id of the app''s; what was asked as re_1+2 is in re_1.';
+comment on column marketplace.request_shares.request is 'What was asked for: the refund (re_…), the dispute (dp_…), or an id of the app''s; what was asked as re_1+2 is in re_1. elsewhere:… is what somebody reversed at Stripe and nobody had asked for here.';
 comment on column marketplace.request_shares.order_id is 'The order.';
 comment on column marketplace.request_shares.reason is 'refund, dispute or manual.';
 comment on column marketplace.request_shares.seller_id is 'The seller.';
