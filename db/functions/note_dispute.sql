@@ -20,7 +20,8 @@ declare
 begin
   if p_event.object_id is null or v_amount is null or v_currency is null or v_status is null then
     perform marketplace._refuse_object('dispute', format('id %s, amount %s, currency %s, status %s',
-      p_event.object_id, v_amount, v_currency, v_status));
+      coalesce(p_event.object_id, 'none'), coalesce(v_amount::text, 'none'), coalesce(v_currency, 'none'),
+      coalesce(v_status, 'none')));
   end if;
   select * into v_old from marketplace.stripe_disputes as d where d.dispute_id = p_event.object_id;
   if not found then

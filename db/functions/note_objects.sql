@@ -21,7 +21,8 @@ begin
   if p_event.object_id is null or v_amount is null or v_currency is null
     or array_position(v_ranks, v_status) is null then
     perform marketplace._refuse_object('refund', format('id %s, amount %s, currency %s, status %s',
-      p_event.object_id, v_amount, v_currency, v_status));
+      coalesce(p_event.object_id, 'none'), coalesce(v_amount::text, 'none'), coalesce(v_currency, 'none'),
+      coalesce(v_status, 'none')));
   end if;
   select * into v_refund from marketplace.stripe_refunds as r where r.refund_id = p_event.object_id;
   if not found then
