@@ -184,6 +184,31 @@ def test_a_transfer_recorded_after_a_partial_refund_gives_its_share_and_pays_the
     assert later["status"] == "pending"
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_transfer_recorded_after_several_refunds_has_back_what_the_one_that_fails_took(
+    db: Database, waits: bool
+) -> None:
+    paid(db)
+    refunded(db, "re_1", 50)
+    refunded(db, "re_2", 10)
+    if waits:
+        db.execute("update marketplace.charges set amount = null")
+        assert refunded(db, "re_3", 10)["result"] == "kept"
+    late = paid(db, 2)
+    assert asked_for(db, "re_1+2") == {"key-2": (45, 45, 0)}
+    assert asked_for(db, "re_2+2") == {"key-2": (9, 9, 0)}
+    assert asked(db) == dict.fromkeys(("key-1", "key-2"), 63 if waits else 54)
+    for each in rows(db, "select id from marketplace.seller_transfers where status = 'reversal_pending'"):
+        call(db, "mark_reversed", p_id=each["id"], p_stripe_reversal_id=f"trr_{each['id']}", p_reason="by hand")
+
+    failed(db, "re_1", 50)
+
+    given_back = "select amount from marketplace.seller_transfers where compensates is not null order by id"
+    assert [each["amount"] for each in rows(db, given_back)] == [45, 45]
+    assert asked(db) == dict.fromkeys(("key-1", "key-2"), 18 if waits else 9)
+    assert transfer(db, late)["status"] == "completed"
+
+
 def test_transfers_that_name_no_charge_are_those_of_the_orders_only_one(db: Database) -> None:
     record_transfer(db, 1, p_amount=90)
     call(db, "note_charge", p_charge_id="ch_1", p_amount=100, p_order_id="order-1")

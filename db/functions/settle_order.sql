@@ -13,6 +13,7 @@ declare
   v_sums record;
 begin
   perform marketplace._require_no_evidence_under_way(p_order_id);
+  perform marketplace._ask_late_shares(p_charge, p_order_id, v_causes, v_by_app);
   -- Those that have their request first: each later one asks for what they left.
   foreach v_cause in array v_causes loop
     v_gone := v_gone + v_cause.amount;
@@ -29,7 +30,7 @@ begin
   if v_sums.missing > 0 and (v_sums.over = 0 or exists (
     select from marketplace._shares_of_charge(p_charge, p_order_id, v_gone, v_by_app) as s where s.missing > 0
   )) then
-    -- A share that nobody could ask before: of a transfer recorded since, or left by a refund that failed.
+    -- A share that nobody could ask before: left by a refund that failed.
     select r.asked_for, r.reason into v_cause.cause_id, v_cause.reason
     from marketplace.reversal_requests as r
     where r.order_id = p_order_id and r.withdrawn_at is null
