@@ -90,7 +90,12 @@ as $$
 declare
   v_now timestamptz := clock_timestamp();
 begin
-  if p_row.stripe_reversal_id = p_reversal_id and p_row.status = 'reversed' then
+  if (p_row.stripe_reversal_id = p_reversal_id and p_row.status = 'reversed') or exists (
+    -- One that has failed since does not come to life again; the event is older than that.
+    select from marketplace.transfer_attempts as a
+    where a.transfer_id = p_row.id and a.stripe_object_id = p_reversal_id
+      and a.verdict = 'insufficient_balance' and a.disposition = 'applied'
+  ) then
     return null;
   elsif p_row.status = 'reversed' then
     perform marketplace._keep_proof(p_row, 'reverse', p_reversal_id, 'moved_twice', format(
