@@ -487,7 +487,10 @@ def test_what_was_reversed_while_it_was_given_up_is_heard_again_when_it_is_the_s
     at_commit(db)
 
 
-def test_one_of_ours_that_has_failed_since_is_no_late_success_when_it_is_heard_again(db: Database) -> None:
+@pytest.mark.parametrize("is_reopened", [False, True])
+def test_one_of_ours_that_has_failed_since_is_no_late_success_when_it_is_heard_again(
+    db: Database, is_reopened: bool
+) -> None:
     leased = claimed_call(db)
     record_one(db, success(leased, status="pending"))
     held = ours(db, transfer(db, leased["id"]), status="pending")
@@ -495,13 +498,15 @@ def test_one_of_ours_that_has_failed_since_is_no_late_success_when_it_is_heard_a
     looked = claim_again(db, leased["id"])
     assert record_one(db, seen(looked, {**held, "status": "failed"}))["verdict"] == "insufficient_balance"
     call(db, "give_up", p_id=leased["id"], p_reason="ticket 42")
+    if is_reopened:
+        call(db, "reopen", p_id=leased["id"], p_reason="ticket 43")
     withdraw(db)
 
     assert [each["event_id"] for each in call(db, "retry_events")] == [came["event_id"]]
 
     at_commit(db)
-    assert story(db) == [(1000, "permanently_failed", None), (1000, "completed", "succeeds 1")]
-    assert "late_success" not in {each["verdict"] for each in attempts(db, leased["id"])}
+    assert [each[1] for each in story(db)] == ["permanently_failed"] * (1 + is_reopened) + ["completed"]
+    assert not rows(db, "select from marketplace.transfer_attempts where verdict = 'late_success'")
 
 
 def test_what_was_reversed_is_heard_again_for_each_part_that_is_given_the_id(db: Database) -> None:

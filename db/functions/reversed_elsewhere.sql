@@ -93,8 +93,8 @@ begin
   if (p_row.stripe_reversal_id = p_reversal_id and p_row.status = 'reversed') or exists (
     -- One that has failed since does not come to life again; the event is older than that.
     select from marketplace.transfer_attempts as a
-    where a.transfer_id = p_row.id and a.stripe_object_id = p_reversal_id
-      and a.verdict = 'insufficient_balance' and a.disposition = 'applied'
+    where a.transfer_id in (select t.id from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t)
+      and a.stripe_object_id = p_reversal_id and a.verdict = 'insufficient_balance' and a.disposition = 'applied'
   ) then
     return null;
   elsif p_row.status = 'reversed' then
