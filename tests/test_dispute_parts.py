@@ -4,6 +4,7 @@ Stripe says `lost` of it, and how much came back in its balance transactions alo
 paid from a charge of 100, so what is gone of the charge costs the seller nine tenths of it.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ import pytest
 
 from tests.support.databases import Database, row, rows, value
 from tests.support.events import (
+    Event,
     asked,
     by_events,
     dispute,
@@ -20,6 +22,7 @@ from tests.support.events import (
     is_withdrawn,
     kept,
     moved,
+    refund,
     refunded,
     requests,
     result,
@@ -364,3 +367,64 @@ def test_two_disputes_and_a_refund_of_one_charge_each_shrink_by_their_own(db: Da
     work(db)
     assert (asked(db), has(db)) == ({"key-1": 27}, {"seller-1": 63})
     at_commit(db)
+
+
+def tells(what: str, dispute_id: str, of: int, back: int | None = None, status: str = "lost") -> Event:
+    amounts = [-of] if back is None else [-of, back]
+    return event(f"charge.dispute.{what}", dispute(dispute_id, of, status, balance_transactions=moved(*amounts)))
+
+
+def tells_refund(refund_id: str, amount: int, status: str = "succeeded") -> Event:
+    return event("refund.updated", refund(refund_id, amount, status))
+
+
+# What Stripe tells, each with the cause it is of and the most that may be gone of the charge for it from then on.
+TOGETHER: dict[str, list[tuple[str, int, Event]]] = {
+    "a dispute of all of a charge of which 60 were refunded": [
+        ("dp_1", 100, tells("funds_withdrawn", "dp_1", 100)),
+        ("dp_1", 40, tells("funds_reinstated", "dp_1", 100, 60)),
+        ("re_1", 60, tells_refund("re_1", 60)),
+        ("re_2", 0, tells_refund("re_2", 20, "failed")),
+    ],
+    "refunds made after a dispute was opened, one of which fails": [
+        ("dp_1", 50, tells("funds_withdrawn", "dp_1", 50)),
+        ("re_1", 20, tells_refund("re_1", 20)),
+        ("re_2", 20, tells_refund("re_2", 20)),
+        ("re_2", 0, tells_refund("re_2", 20, "failed")),
+    ],
+    "two disputes of one charge, one won in part and one in full": [
+        ("dp_1", 70, tells("funds_withdrawn", "dp_1", 70)),
+        ("dp_2", 70, tells("funds_withdrawn", "dp_2", 70)),
+        ("dp_1", 30, tells("closed", "dp_1", 70, 40)),
+        ("dp_2", 0, tells("closed", "dp_2", 70, status="won")),
+    ],
+    "a dispute that is lost in part, lost less, and beside it a refund": [
+        ("dp_1", 100, tells("funds_withdrawn", "dp_1", 100)),
+        ("dp_1", 80, tells("updated", "dp_1", 100, 20)),
+        ("dp_1", 40, tells("closed", "dp_1", 100, 60)),
+        ("re_1", 20, tells_refund("re_1", 20)),
+    ],
+}
+
+
+def play(db: Database, left: Sequence[tuple[str, int, Event]], gone: dict[str, int], story: Sequence[str]) -> int:
+    """All orders of what is left to tell; after each event all is done at Stripe, and the seller has what he should."""
+    ends = 0 if left else 1
+    for n, (cause, at_most, given) in enumerate(left):
+        now = {**gone, cause: min(at_most, gone.get(cause, at_most))}
+        path = [*story, f"{cause} {given['type']}"]
+        with db.transaction(force_rollback=True):
+            ingest(db, given)
+            moves = work(db)
+            expected = 90 - min(90, 9 * sum(now.values()) // 10)
+            assert (path, has(db)) == (path, {"seller-1": expected}), moves
+            # Nothing goes out and comes back for one event.
+            assert len({what for what, _ in moves}) <= 1, (path, moves)
+            ends += play(db, [*left[:n], *left[n + 1 :]], now, path)
+    return ends
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_seller_gives_his_share_of_what_is_gone_in_every_order_of_events(db: Database, name: str) -> None:
+    paid(db)
+    assert play(db, TOGETHER[name], {}, []) == 24

@@ -11,6 +11,9 @@ _ACT = "db/functions/act_on_refund.sql"
 _NOTE = "db/functions/note_objects.sql"
 _CAUSES = "db/functions/causes.sql"
 _ORDER = "db/functions/settle_order.sql"
+_DISPUTE = "db/functions/act_on_dispute.sql"
+_LESS = "db/functions/ask_for_less.sql"
+_ASK = "db/functions/ask.sql"
 _SHARES = "db/functions/shares.sql"
 _RETRY_ORDER = "db/functions/retry_order.sql"
 _RETRY = "db/functions/retry_events.sql"
@@ -76,6 +79,37 @@ MUTANTS = (
         _REFUNDS,
         (_ORDER, "where not c.is_of_app\n", "where true\n"),
         (_ACT, "elsif v_refund.decided_by = 'app' then", "elsif false then"),
+    ),
+    mutant(
+        "part-that-came-back-gives-all-back",
+        "A dispute is won in part; the sellers get everything back, and the platform bears what the bank kept.",
+        "test_dispute_parts.py",
+        (_DISPUTE, "if v_dispute.remaining = 0 or v_dispute.status = 'won' then", "if v_dispute.funds_reinstated then"),
+        (_DISPUTE, "if p_dispute.remaining = 0 or p_dispute.status = 'won' then", "if p_dispute.funds_reinstated then"),
+    ),
+    mutant(
+        "part-that-came-back-is-kept",
+        "A dispute is won in part after the sellers gave their share: what came back stays with the platform.",
+        "test_dispute_parts.py",
+        (_LESS, "and (d.has_come_back or not", "and (not"),
+    ),
+    mutant(
+        "takes-what-is-paid-first",
+        "Of what is given back the seller is sent more than the difference, and it is taken from him again.",
+        "test_dispute_parts.py",
+        (_ASK, "greatest(0, least(p.unpaid, p_asked - p.unpaid_before))\n", "0\n"),
+        (
+            _ASK,
+            "least(p.free - p.unpaid, p_asked - p.all_unpaid - (p.free_before - p.unpaid_before))",
+            "least(p.free, p_asked - p.free_before)",
+        ),
+    ),
+    mutant(
+        "release-taken-for-a-refund",
+        "Sellers give their share of what was authorized and never captured.",
+        "test_captures.py",
+        (_CAUSES, "then not marketplace._is_release(r) else true end", "then true else true end"),
+        ("db/functions/act_on_refund.sql", "elsif marketplace._is_release(v_refund) then", "elsif false then"),
     ),
     mutant(
         "acted-outside-the-savepoint",
