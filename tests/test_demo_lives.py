@@ -30,7 +30,7 @@ def gone_after(life: Life) -> list[int]:
         elif step.do is Do.WITHDRAW:
             gone.append(gone[-1] + disputed)
         elif step.do is Do.REINSTATE:
-            gone.append(gone[-1] - disputed)
+            gone.append(gone[-1] - (step.amount or disputed))
     return gone
 
 

@@ -80,6 +80,19 @@ def test_funds_go_and_come_back_once_each_whoever_wins(simulator: SimulatorClien
     assert purse(simulator) == 1000
 
 
+def test_of_a_dispute_that_is_lost_a_part_may_come_back(simulator: SimulatorClient, charge: str) -> None:
+    dispute = simulator.open_dispute(charge, 700)
+    simulator.withdraw_funds(dispute)
+    simulator.close_dispute(dispute, "lost")
+    with pytest.raises(ControlRefused, match="not so much"):
+        simulator.reinstate_funds(dispute, 701)
+    simulator.reinstate_funds(dispute, 400)
+
+    body = dispute_of(simulator, dispute)
+    assert [each["amount"] for each in body["balance_transactions"]] == [-700, 400]
+    assert (body["status"], purse(simulator)) == ("lost", 700)
+
+
 def test_a_lost_disputes_charge_is_not_refunded_a_won_ones_is(simulator: SimulatorClient, charge: str) -> None:
     ends: tuple[tuple[Literal["won", "lost"], int], ...] = (("won", 200), ("lost", 400))
     for end, status in ends:

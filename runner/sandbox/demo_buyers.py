@@ -44,7 +44,7 @@ class Buyers:
             case Do.WITHDRAW:
                 self._simulator.withdraw_funds(self._disputes[order])
             case Do.REINSTATE:
-                self._simulator.reinstate_funds(self._disputes[order])
+                self._simulator.reinstate_funds(self._disputes[order], step.amount)
             case Do.WIN:
                 self._simulator.close_dispute(self._disputes[order], "won")
             case Do.LOSE:

@@ -26,7 +26,7 @@ class Do(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing done to a charge; `amount` in minor units where one is needed.
+    """One thing done to a charge; `amount` in minor units where one is needed, or less than all is given back.
 
     A failure is that of the charge's newest refund, everything about a dispute is about its newest one.
     """
@@ -190,6 +190,14 @@ _LIVES = (
         6_000,
         ("dov", 5_400, 5_400),
         rounds=((Step(Do.DISPUTE, 6_000), _TAKEN), (Step(Do.WIN), _GIVEN_BACK)),
+    ),
+    # taken back, and what came back of it paid once more: 5400 - 5400 + 3240
+    _life(
+        "disputed, and won in part",
+        "eur",
+        6_000,
+        ("dov", 5_400, 3_240),
+        rounds=((Step(Do.DISPUTE, 6_000), _TAKEN), (Step(Do.LOSE), Step(Do.REINSTATE, 3_600))),
     ),
     _life(
         "inquired about, no money taken",

@@ -81,9 +81,15 @@ class OpenDispute(Command):
 
 
 class DisputeNamed(Command):
-    """A dispute whose funds are withdrawn or reinstated."""
+    """A dispute whose funds are withdrawn."""
 
     dispute: str
+
+
+class Reinstate(DisputeNamed):
+    """Give the funds of a dispute back, in part or (null) all of them."""
+
+    amount: Amount | None = None
 
 
 class CloseDispute(DisputeNamed):

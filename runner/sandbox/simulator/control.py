@@ -43,7 +43,7 @@ class Control:
             ("POST", "refunds/settle"): (commands.SettleRefund, self.settle_refund),
             ("POST", "disputes"): (commands.OpenDispute, self.open_dispute),
             ("POST", "disputes/withdraw"): (commands.DisputeNamed, self.withdraw_funds),
-            ("POST", "disputes/reinstate"): (commands.DisputeNamed, self.reinstate_funds),
+            ("POST", "disputes/reinstate"): (commands.Reinstate, self.reinstate_funds),
             ("POST", "disputes/close"): (commands.CloseDispute, self.close_dispute),
             ("POST", "endpoints"): (commands.AddEndpoint, self.add_endpoint),
             ("DELETE", "endpoints"): (commands.RemoveEndpoint, self.remove_endpoint),
@@ -134,8 +134,8 @@ class Control:
         self._payments("disputes", command.dispute).withdraw_funds(command.dispute)
         return {}
 
-    def reinstate_funds(self, command: commands.DisputeNamed) -> Json:
-        self._payments("disputes", command.dispute).reinstate_funds(command.dispute)
+    def reinstate_funds(self, command: commands.Reinstate) -> Json:
+        self._payments("disputes", command.dispute).reinstate_funds(command.dispute, command.amount)
         return {}
 
     def close_dispute(self, command: commands.CloseDispute) -> Json:

@@ -67,9 +67,9 @@ class PaymentControls(Connection):
         """Let the bank take the disputed money."""
         self.command("POST", "disputes/withdraw", dispute=dispute)
 
-    def reinstate_funds(self, dispute: str) -> None:
-        """Let the bank give it back."""
-        self.command("POST", "disputes/reinstate", dispute=dispute)
+    def reinstate_funds(self, dispute: str, amount: int | None = None) -> None:
+        """Let the bank give it back, or so much of it."""
+        self.command("POST", "disputes/reinstate", dispute=dispute, amount=amount)
 
     def close_dispute(self, dispute: str, status: Literal["won", "lost", "warning_closed"]) -> None:
         """End a dispute. That moves no money: see `withdraw_funds` and `reinstate_funds`."""

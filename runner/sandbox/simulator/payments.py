@@ -160,13 +160,14 @@ class Payments:
         self._post("dispute", self.charges[row.charge], -row.amount, dispute=moved)
         self._change_dispute("charge.dispute.funds_withdrawn", moved)
 
-    def reinstate_funds(self, dispute_id: str) -> None:
-        """Let the bank give it back. Raises ValueError if it did not take it, or has given it back."""
+    def reinstate_funds(self, dispute_id: str, amount: int | None = None) -> None:
+        """Let the bank give it back, or so much of it. Raises ValueError if it did not take it, or has given back."""
         row = self.disputes[dispute_id]
-        if row.withdrawn is None or row.reinstated is not None:
-            raise ValueError(f"the funds of {row.id} are not withdrawn")
-        moved = replace(row, reinstated=BalanceTransaction(new_id("txn"), self._now(), row.amount))
-        self._post("reinstatement", self.charges[row.charge], row.amount, dispute=moved)
+        amount = row.amount if amount is None else amount
+        if row.withdrawn is None or row.reinstated is not None or amount > row.amount:
+            raise ValueError(f"the funds of {row.id} are not withdrawn, or not so much of them")
+        moved = replace(row, reinstated=BalanceTransaction(new_id("txn"), self._now(), amount))
+        self._post("reinstatement", self.charges[row.charge], amount, dispute=moved)
         self._change_dispute("charge.dispute.funds_reinstated", moved)
 
     def close_dispute(self, dispute_id: str, status: Literal["won", "lost", "warning_closed"]) -> None:
