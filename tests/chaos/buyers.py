@@ -62,3 +62,6 @@ class Buyers:
             case "return":
                 self._simulator.reinstate_funds(its_id)
                 self.causes[its_id].stands = False
+            case "return a part":
+                self._simulator.reinstate_funds(its_id, what.amount)
+                self.causes[its_id].came_back = what.amount or 0

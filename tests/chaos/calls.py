@@ -15,7 +15,7 @@ Settled = Literal["succeeded", "failed", "canceled"]
 Decider = Literal["app", "events"]
 """Who asks for the sellers' share of a refund: the app, or Stripe's events. See `refunds_by`."""
 
-Turn = Literal["refund", "succeed", "fail", "dispute", "take", "win", "lose", "return"]
+Turn = Literal["refund", "succeed", "fail", "dispute", "take", "win", "lose", "return", "return a part"]
 """What happens to a refund, or to a dispute and its money."""
 
 LANES = 2  # the app makes its calls from so many threads
@@ -133,8 +133,9 @@ class Happening:
 
 @dataclass(slots=True)
 class Cause:
-    """A refund or dispute at Stripe, `amount` in minor units; `stands`: the platform is without the money."""
+    """A refund or dispute at Stripe, in minor units; `stands`: the platform is without all but what `came_back` of it."""
 
     order: str
     amount: int
     stands: bool
+    came_back: int = 0

@@ -65,11 +65,11 @@ create table chaos.asked (
   request text not null, order_id text not null, transfer_key text, amount bigint, stands boolean not null
 );
 
--- A refund or dispute at Stripe, and what was charged; stands: the platform is without the money; spared: a person said
--- that the sellers are not to pay for it.
+-- A refund or dispute at Stripe, and what was charged; stands: the platform is without the money, but for what came
+-- back; spared: a person said that the sellers are not to pay for it.
 create table chaos.causes (
   cause text primary key, order_id text not null, amount bigint not null, charged bigint not null,
-  stands boolean not null, is_spared boolean not null
+  stands boolean not null, is_spared boolean not null, came_back bigint not null
 );
 
 -- What a seller is to have in the end.
@@ -158,7 +158,7 @@ def _write_book(db: Database, book: Book) -> None:
             )
     for its_id, cause in book.causes.items():
         db.execute(
-            "insert into chaos.causes values (%s, %s, %s, %s, %s, %s)",
+            "insert into chaos.causes values (%s, %s, %s, %s, %s, %s, %s)",
             [
                 its_id,
                 cause.order,
@@ -166,6 +166,7 @@ def _write_book(db: Database, book: Book) -> None:
                 book.bills[cause.order].amount,
                 cause.stands,
                 its_id in book.withdrawn,
+                cause.came_back,
             ],
         )
     for wanted in what_is_wanted(db, book):

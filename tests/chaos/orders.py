@@ -170,7 +170,8 @@ class Orders:
         """The buyer gets money back, in whole or in parts, or has the bank take it; often not for good."""
         rng, bill = self._rng, self.bills[-1]
         if rng.random() < 0.25:
-            self._dispute(order, at, None if story == "all" else self._part_of(bill.amount, bill.currency))
+            part = self._part_of(bill.amount, bill.currency)
+            self._dispute(order, at, None if story == "all" else part, self._part_of(part, bill.currency))
             if rng.random() < 0.6:
                 return
             at += rng.uniform(0, 1)
@@ -191,14 +192,15 @@ class Orders:
             self.happenings.append(Happening(at + self._while(), order, name, "fail"))
         self._spare(order, at, name)
 
-    def _dispute(self, order: str, at: float, amount: int | None) -> None:
+    def _dispute(self, order: str, at: float, amount: int | None, part: int) -> None:
         rng = self._rng
         name = self._name("dispute")
         turns: tuple[Turn, ...] = ("dispute", "take")
-        turns += rng.choice((("lose",), ("win", "return"), ("return", "win"), ("win",), ("lose", "return"), ()))
+        ends: tuple[tuple[Turn, ...], ...] = (("lose",), ("win", "return"), ("return", "win"), ("win",), ())
+        turns += rng.choice((*ends, ("lose", "return"), ("lose", "return a part"), ("return a part", "lose")))
         self._spare(order, at, name)
         for turn in turns:
-            self.happenings.append(Happening(at, order, name, turn, amount))
+            self.happenings.append(Happening(at, order, name, turn, part if turn == "return a part" else amount))
             at += rng.uniform(0, 0.5) if turn == "dispute" else self._while()
 
     def _spare(self, order: str, at: float, name: str) -> None:

@@ -44,7 +44,7 @@ def _asked(db: Database, book: Book, payout: Payout) -> int:
 
 def _share(book: Book, payout: Payout, bill: Bill) -> int:
     gone = sum(
-        cause.amount
+        cause.amount - cause.came_back
         for its_id, cause in book.causes.items()
         if cause.order == payout.order and cause.stands and its_id not in book.withdrawn
     )

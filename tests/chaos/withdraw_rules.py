@@ -67,8 +67,10 @@ _EVENTS = {
       left join marketplace.stripe_refunds as r on r.refund_id = c.cause
       left join marketplace.stripe_disputes as d on d.dispute_id = c.cause
       where coalesce(r.amount, d.amount) is distinct from c.amount
+        or (c.came_back > 0 and d.remaining is distinct from c.amount - c.came_back)
         or coalesce(
-          r.status = 'succeeded', d.funds_withdrawn and not d.funds_reinstated and d.status <> 'won') <> c.stands""",
+          r.status = 'succeeded', d.funds_withdrawn and d.remaining is distinct from 0 and d.status <> 'won'
+        ) <> c.stands""",
 }
 
 RULES = _WANTED | _WITHDRAWN | _EVENTS
