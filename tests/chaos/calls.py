@@ -133,7 +133,7 @@ class Happening:
 
 @dataclass(slots=True)
 class Cause:
-    """A refund or dispute at Stripe, in minor units; `stands`: the platform is without all but what `came_back` of it."""
+    """A refund or dispute at Stripe; `stands`: the platform is without its amount, but for what `came_back`."""
 
     order: str
     amount: int
