@@ -244,6 +244,19 @@ def test_an_old_key_is_only_looked_for_until_it_is_quiet_and_then_there_is_a_new
     assert (held["call_generation"], held["call_unknown"], held["status"]) == (2, False, "pending")
 
 
+def test_an_absence_reported_after_its_lease_had_run_out_is_none(db: Database) -> None:
+    """Whoever took over may have sent it since the list was read."""
+    transfer_id = unknown_send(db)
+    leased = claim_send_again(db, transfer_id)
+    lapse_lease(db, transfer_id)
+
+    recorded = record_one(db, transfers_found(leased))
+
+    assert (recorded["result"], recorded["verdict"]) == ("applied", "unclear")
+    after = transfer(db, transfer_id)
+    assert (after["call_unknown"], after["call_absent_at"]) == (True, None)
+
+
 def test_two_transfers_under_one_identity_are_a_persons(db: Database) -> None:
     transfer_id = unknown_send(db)
     leased = claim_send_again(db, transfer_id)

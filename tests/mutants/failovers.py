@@ -7,6 +7,7 @@ _IDENTITY = "db/functions/database_identity.sql"
 _CLAIM = "db/functions/claim.sql"
 _NEXT = "db/functions/next_action.sql"
 _RECONCILED = "db/functions/reconciled.sql"
+_SEEN = "db/functions/transfers_seen.sql"
 _TESTS = "test_notice_change.py test_reconciled.py"
 
 MUTANTS = (
@@ -96,6 +97,34 @@ MUTANTS = (
         "What a lost history took for a refund that failed since is never given back to the seller.",
         "test_sending.py",
         ("db/functions/outcomes.sql", "perform marketplace._take_for_withdrawn(v_settled, v_read.reversed);", "null;"),
+    ),
+    mutant(
+        "split-while-more-may-arrive",
+        "A transfer found for less is taken for all there is while another of the lost history may still arrive.",
+        "test_held_rest.py",
+        (_SEEN, "p_row.leased_at >= coalesce(marketplace._quiet_from(p_row), '-infinity')", "true"),
+    ),
+    mutant(
+        "held-part-under-the-rows-name",
+        "The part that was not sent goes on under the name of the transfer that was: it is never paid.",
+        "test_held_rest.py",
+        (
+            "db/functions/held_rest.sql",
+            "select 'rest:' || coalesce(t.stripe_transfer_id, t.id::text)",
+            "select null::text",
+        ),
+    ),
+    mutant(
+        "held-part-given-to-any-request",
+        "A refund asked again in another order is given the part that was not sent, and another is reversed twice.",
+        "test_held_rest.py",
+        ("db/functions/held_rest.sql", "call_unknown = p_reversed > 0", "call_unknown = false"),
+    ),
+    mutant(
+        "paid-parts-left-with-the-seller",
+        "A part that was paid before it was split off counts as not paid: its refund never comes back.",
+        "test_held_rest.py",
+        ("db/functions/outcomes.sql", "perform marketplace._pay_slices(v_settled, -v_rest, p_now);", "null;"),
     ),
     mutant(
         "database-not-pinned-by-reconcile",

@@ -48,6 +48,16 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "named-reversal-believed",
+        "A reversal made elsewhere stands for all of a row although it took less back: the rest stays with the seller.",
+        "test_mark_reversed.py",
+        (
+            "db/functions/named_reversal.sql",
+            "least(p_row.amount, marketplace._read_amount(v_named -> 'amount'), v_unused)",
+            "p_row.amount",
+        ),
+    ),
+    mutant(
         "withdrawn-and-marked",
         "What was taken back elsewhere for a refund that had failed is not given back to the seller.",
         "test_mark_reversed.py",
