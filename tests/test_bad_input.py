@@ -27,8 +27,9 @@ PENDING = 900_002
 # Comparisons with Stripe: one under way, one that may let calls go on.
 OPEN_RUN, COMPLETE_RUN = 900_001, 900_002
 
-# A row on its way back.
+# A row on its way back, and one that is parked for what looks like it at Stripe.
 REFUNDED = 900_003
+TWIN = 900_004
 
 NO_ID: list[tuple[Any, str]] = [
     (None, MISSING),
@@ -336,6 +337,17 @@ TABLE: dict[str, tuple[Arguments, dict[str, list[tuple[Any, str]]]]] = {
         {"p_id": PENDING, "p_reason": "x"},
         {"p_id": NO_ID, "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)]},
     ),
+    "mark_paid": (
+        {"p_id": TWIN, "p_stripe_transfer_id": "tr_8", "p_reason": "x"},
+        {
+            "p_id": NO_ID,
+            "p_stripe_transfer_id": [
+                (None, MISSING),
+                *ids_of_another_kind("trr_1", "re_1", "tr_", "tr_1/reversals", "TR_1", "tr_" + LONG),
+            ],
+            "p_reason": [*UNUSABLE_TEXT[:-1], ("x" * 1001, INVALID)],
+        },
+    ),
     "mark_reversed": (
         {"p_id": REFUNDED, "p_stripe_reversal_id": "trr_8", "p_reason": "x"},
         {
@@ -597,6 +609,16 @@ def seed(db: Database) -> None:
     call(db, "request_reversal", p_order_id="order-4", p_reversal_request_id="re_4")
     insert_transfer(db, id=WITHOUT_ID, status="completed", completed_at="now")
     insert_transfer(db, id=PENDING, status="pending", next_retry_at="now", call_generation=1, call_minted_at="now")
+    unpaid = {"status": "pending", "next_retry_at": "now", "call_generation": 1, "call_minted_at": "now"}
+    insert_transfer(db, id=TWIN, order_id="order-5", parked_reason="mismatch: tr_8 (1000 usd)", **unpaid)
+    db.execute(
+        """
+        insert into marketplace.transfer_attempts
+          (transfer_id, kind, action, lease_token, started_at, verdict, disposition)
+        values (%s, 'call', 'look_up_transfer', gen_random_uuid(), clock_timestamp(), 'mismatch', 'applied')
+        """,
+        [TWIN],
+    )
     call(db, "register_runner", p_worker="w", p_version="1", p_stripe_account="acct_8", p_livemode=False)
     ingest(db, event("charge.dispute.created", dispute()))
     db.execute("update marketplace.stripe_control set reconcile_needed_since = now(), reconcile_reason = 'restored'")

@@ -8,7 +8,7 @@ from psycopg.rows import DictRow
 
 from tests.support.databases import Database, rows, value
 from tests.support.events import event, ingest
-from tests.support.look_ups import foreign, ours, pass_time, seen
+from tests.support.look_ups import foreign, identity_of, ours, pass_time, seen
 from tests.support.raw_transfers import run
 from tests.support.transfers import (
     Facts,
@@ -360,6 +360,58 @@ def test_one_reversal_is_used_once_whoever_names_it(db: Database) -> None:
     at_commit(db)
     assert story(db) == [(200, "completed", None), (400, "reversed", None), (300, "reversal_pending", None),
                          (100, "reversed", None)]  # fmt: skip
+
+
+def two_parts(db: Database) -> tuple[int, int]:
+    """Two refunds of 400 of tr_1; of the first a look-up finds that trr_x took it back."""
+    record_transfer(db)
+    one, two = (request_parts(db, {"key-1": 400}, request)[0]["id"] for request in ("re_1", "re_2"))
+    run(db, f"update marketplace.seller_transfers set next_retry_at = now() + interval '1 day' where id = {two}")
+    mark(db, one)
+    assert look(db, one, elsewhere(amount=400))["status"] == "reversed"
+    return one, two
+
+
+@pytest.mark.parametrize(
+    ("found", "came_back"),
+    [
+        ([elsewhere(amount=400), elsewhere("trr_y", 300), elsewhere("trr_z", 200)], 300),
+        # What stood for the other one failed since: this one has to stand for that first.
+        ([elsewhere(amount=400, status="failed"), elsewhere("trr_y", 500)], 100),
+        ([elsewhere(amount=400, status="failed"), elsewhere("trr_y", 300)], None),
+    ],
+)
+def test_a_row_came_back_as_far_as_what_was_named_goes_and_is_not_used_up(
+    db: Database, found: list[Facts], came_back: int | None
+) -> None:
+    _, two = two_parts(db)
+    mark(db, two, "trr_y")
+
+    row = look(db, two, *found)
+
+    at_commit(db)
+    assert row["amount"] == 400 - (came_back or 0)
+    assert (row["parked_reason"] or "").startswith("" if came_back else "refuted: trr_y stands for other rows already")
+    assert (row["parked_reason"] is None) == (came_back is not None)
+
+
+def test_what_was_named_and_bears_a_mark_of_ours_was_not_made_elsewhere(db: Database) -> None:
+    one, two = two_parts(db)
+    mark(db, two, "trr_y")
+
+    row = look(db, two, elsewhere(amount=400), {**elsewhere("trr_y", 400), **mark_of(db, one)})
+
+    assert row["parked_reason"].startswith("refuted: trr_y was made here, and not elsewhere")
+
+
+def mark_of(db: Database, transfer_id: int) -> Facts:
+    return {"metadata": {"seller_transfers_identity": identity_of(db, transfer_id)}}
+
+
+def test_whoever_named_the_wrong_one_names_another(db: Database) -> None:
+    row_id = refunded_transfer(db)["id"]
+    mark(db, row_id, "trr_y")
+    assert mark(db, row_id)["named_reversal_id"] == "trr_x"
 
 
 def test_until_it_was_looked_for_nothing_is_given_up_and_what_stripe_has_not_made_waits(db: Database) -> None:

@@ -14,6 +14,7 @@ PUBLIC_FUNCTIONS = {
     "dismiss",
     "format_amount",
     "give_up",
+    "mark_paid",
     "mark_reversed",
     "acted_event_types",
     "can_transition_transfer_status",

@@ -10,6 +10,11 @@ with problems as (
       then format(
         'select id, status from marketplace.mark_reversed(p_id => %s, p_stripe_reversal_id => ''trr_…'', '
         'p_reason => ''…'');', t.id)
+      -- If it is not this one's payment, that is recorded as another's first.
+      when t.completed_at is null and marketplace._is_seen_paid(t)
+        then format(
+          'select id, status from marketplace.mark_paid(p_id => %s, p_stripe_transfer_id => ''tr_…'', '
+          'p_reason => ''…'');', t.id)
       else format('select id, status from marketplace.retry_now(p_id => %s, p_reason => ''…'');', t.id)
     end as next_step,
     format('parked:%s', t.id) as problem_id
