@@ -377,3 +377,24 @@ def test_an_event_that_takes_longer_than_a_statement_may_is_kept_and_not_lost(se
     session.execute("reset statement_timeout")
     assert (became["result"], became["detail"].startswith("57014: ")) == ("kept", True)
     assert value(session, "select state from marketplace.stripe_events") == "kept"
+
+
+def test_what_waits_for_something_is_found_without_going_through_all_that_waits(db: Database) -> None:
+    def readings() -> object:
+        # The only index that has them all, and no more; the planner likes it as long as they are few.
+        return value(db, "select pg_stat_get_xact_numscans('marketplace.idx_stripe_events_kept'::regclass)")
+
+    for number in range(3):
+        waits = refund(f"re_{number}", charge=f"ch_{number}", payment_intent=f"pi_{number}")
+        assert result(db, event("refund.updated", waits)) == "kept"
+        assert result(db, event("refund.updated", {**waits, "id": f"re_9{number}", "charge": None})) == "kept"
+    before = readings()
+
+    known = event("refund.updated", refund("re_5", charge="ch_5"))
+    assert [result(db, known) for _ in range(2)] == ["kept", "kept"]
+    assert result(db, event("charge.succeeded", charge("ch_1", payment_intent="pi_1"))) == "acted"
+    call(db, "note_charge", p_charge_id="ch_2", p_amount=100, p_payment_intent="pi_2")
+    record_transfer(db, 1, **FROM_CHARGE)
+
+    assert readings() == before
+    assert len(rows(db, "select * from marketplace.kept_events")) < 7

@@ -40,9 +40,9 @@ begin
     if v_is_new then
       v_event := marketplace._try_event(v_event);
     else
-      -- Never waits for its row: who has it locked is trying it.
+      -- Never waits for its row: who has it locked is trying it. Of this state, not of a constant: see _kept_for().
       select * into v_known from marketplace.stripe_events as e
-      where e.event_id = v_event.event_id and e.state = 'kept' for no key update skip locked;
+      where e.event_id = v_event.event_id and e.state = v_event.state for no key update skip locked;
       if found then
         v_event := marketplace._write_try(marketplace._try_event(v_known));
       end if;

@@ -7,6 +7,7 @@ returns setof marketplace.ingested_event
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_event marketplace.stripe_events;
@@ -61,19 +62,24 @@ create or replace function marketplace._retry_these(p_event_ids text[])
 returns setof marketplace.ingested_event
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_event marketplace.stripe_events;
   v_id text;
+  v_kept text := 'kept';  -- see _kept_for()
 begin
+  if p_event_ids = '{}' then
+    return;
+  end if;
   -- Charges first: others wait for what they tell.
   for v_id in
     select e.event_id from marketplace.stripe_events as e
-    where e.event_id = any (p_event_ids) and e.state = 'kept'
+    where e.event_id = any (p_event_ids) and e.state = v_kept
     order by (marketplace._kind_of_event(e.type) = 'charge') desc nulls last, e.created_at, e.event_id
   loop
     select * into v_event from marketplace.stripe_events as e
-    where e.event_id = v_id and e.state = 'kept' for no key update skip locked;
+    where e.event_id = v_id and e.state = v_kept for no key update skip locked;
     if found then
       v_event := marketplace._write_try(marketplace._try_event(v_event));
       return next (v_event.event_id, v_event.type, v_event.state, v_event.detail)::marketplace.ingested_event;

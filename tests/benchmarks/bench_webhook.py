@@ -1,7 +1,7 @@
 """Whether the webhook endpoint keeps up with 500 events a second, on two cores, and loses none.
 
 Beside it, in the same run: an endpoint that only verifies, which is what HTTP costs, and rows committed one by one over
-as many connections, which is what keeping anything costs.
+as many connections, which is what keeping anything costs. Afterwards deliveries go on, to see whether memory grows.
 """
 
 import asyncio
@@ -25,11 +25,13 @@ from tests.benchmarks.deliveries import Deliveries, prepare, say_what_they_came_
 from tests.benchmarks.setting import fresh_database, run_benchmarks, say
 from tests.support.databases import Database, open_database, value
 from tests.support.runners import REPOSITORY
-from tests.support.webhooks import PATH, endpoint, signature
+from tests.support.webhooks import PATH, EndpointProcess, endpoint, signature
 
 RATE = int(os.environ.get("RATE", "500"))
 SECONDS = int(os.environ.get("SECONDS", "30"))
 FLAT_OUT_SECONDS = 5
+# In all, before memory is looked at a second time.
+DELIVERIES = int(os.environ.get("DELIVERIES", "100000"))
 SENDERS = 32
 # As many as the endpoint has, unless told otherwise.
 CONNECTIONS = 8
@@ -71,6 +73,7 @@ def measure(server: EmbeddedPostgres) -> None:
             endpoint_busy = _cpu_seconds(at.runner.process.pid) - cpu[0]
             postgres_busy = sum(map(_cpu_seconds, _postgres_pids(db))) - cpu[1]
             full = asyncio.run(_flat_out(at.port, deliveries))
+            memory = _grown_memory(at, db, deliveries)
             at.runner.send(signal.SIGTERM)
             assert at.runner.exit_code() == 0
         lost = len(deliveries.taken) - (_stored(db) - before)
@@ -86,6 +89,8 @@ def measure(server: EmbeddedPostgres) -> None:
         say("  processor time per event", spent, "ms", f"{share} {len(SERVER_CORES) * 1000 / spent:,.0f} events/s")
         say_what_they_came_to(db)
     say("flat out", full, "events/s", f"{SENDERS} senders")
+    for what, megabytes, note in memory:
+        say(what, megabytes, "MB", note)
     say("an endpoint that only verifies, flat out", bare, "events/s", f"{bare / full:.1f} times as many")
     say(
         f"rows of 3 kB, committed by {CONNECTIONS} connections",
@@ -126,14 +131,16 @@ async def _steadily(port: int, deliveries: Deliveries) -> tuple[list[float], Cou
     return sorted(latencies), answers, max(time.monotonic() - begun, SECONDS)
 
 
-async def _flat_out(port: int, deliveries: Deliveries, seconds: float = FLAT_OUT_SECONDS) -> float:
-    """Deliver as fast as it goes."""
+async def _flat_out(
+    port: int, deliveries: Deliveries, seconds: float = FLAT_OUT_SECONDS, until: int | None = None
+) -> float:
+    """Deliver as fast as it goes, for some seconds or until there were so many in all."""
     url, taken = f"http://127.0.0.1:{port}{PATH}", 0
     begun = time.monotonic()
 
     async def sender(session: aiohttp.ClientSession) -> None:
         nonlocal taken
-        while time.monotonic() < begun + seconds:
+        while time.monotonic() < begun + seconds if until is None else deliveries.given < until:
             event_id, body = deliveries.next()
             if await _deliver(session, url, body) == 200:
                 taken += 1
@@ -143,6 +150,25 @@ async def _flat_out(port: int, deliveries: Deliveries, seconds: float = FLAT_OUT
         for _ in range(SENDERS):
             tasks.create_task(sender(session))
     return taken / (time.monotonic() - begun)
+
+
+def _grown_memory(at: EndpointProcess, db: Database, deliveries: Deliveries) -> list[tuple[str, float, str]]:
+    """What endpoint and PostgreSQL have of memory of their own, after these deliveries and after those to come."""
+
+    def taken() -> list[float]:
+        return [_own_megabytes(at.runner.process.pid), sum(map(_own_megabytes, _postgres_pids(db)))]
+
+    first, before = deliveries.given, taken()
+    asyncio.run(_flat_out(at.port, deliveries, until=DELIVERIES))
+    note = f"after {deliveries.given:,} deliveries; {{:.1f}} after {first:,}"
+    what = "memory of the endpoint", "memory of PostgreSQL's processes, but for what they share"
+    return list(zip(what, taken(), map(note.format, before), strict=True))
+
+
+def _own_megabytes(pid: int) -> float:
+    """Resident memory that is neither a file's nor shared."""
+    resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+    return (resident - shared) * os.sysconf("SC_PAGESIZE") / 1e6
 
 
 def _commit_rate(dsn: str) -> float:

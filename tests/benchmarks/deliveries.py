@@ -45,17 +45,19 @@ def prepare(db: Database, deliveries: int) -> int:
 
 
 class Deliveries:
-    """Ids of events and bodies, one after the other; `taken` are those that were answered 200."""
+    """Ids of events and bodies, one after the other: `given` so many, of which those in `taken` were answered 200."""
 
     def __init__(self, orders: int) -> None:
         self._orders = orders
         self._numbers = count()
         self._again = "", b""
+        self.given = 0
         self.taken: set[str] = set()
 
     def next(self) -> tuple[str, bytes]:
         """The next one to deliver."""
         number = next(self._numbers)
+        self.given = number + 1
         place = number % _CYCLE
         if place == _CYCLE - 1:
             return self._again
