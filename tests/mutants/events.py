@@ -18,6 +18,7 @@ _SHARES = "db/functions/shares.sql"
 _RETRY_ORDER = "db/functions/retry_order.sql"
 _RETRY = "db/functions/retry_events.sql"
 _WEBHOOK = "runner/webhook.py"
+_CALLERS = "runner/callers.py"
 _SIGNATURE = "runner/signature.py"
 _CATCH_UP = "runner/catch_up.py"
 
@@ -197,6 +198,12 @@ MUTANTS = (
         "A delivery that somebody recorded can be played again at any time.",
         "test_webhook.py::test_a_signature_older_than_five_minutes_is_refused_however_good",
         (_SIGNATURE, "if now - int(timestamps[0]) > TOLERANCE_SECONDS:", "if False:"),
+    ),
+    mutant(
+        "half-deliveries-keep-others-out",
+        "Anybody who begins hundreds of deliveries and ends none keeps Stripe's out, and refunds are not heard of.",
+        "test_callers.py",
+        (_CALLERS, "next(iter(self._strangers or self._known), caller), transport)", "caller, transport)"),
     ),
     mutant(
         "catch-up-reads-first-pages",
