@@ -38,15 +38,13 @@ from tests.support.transfers import (
     lapse_lease,
     look_up_report,
     make_due,
-    nothing_found,
     record_one,
     record_transfer,
     request_parts,
-    sent,
     success,
-    transfers_found,
 )
 from tests.support.withdrawals import story
+from tests.support.work import work
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -74,32 +72,6 @@ def taken(db: Database, dispute_id: str = "dp_1", amount: int = 100) -> None:
 def came_back(db: Database, amount: int, dispute_id: str = "dp_1", of: int = 100, status: str = "lost") -> str:
     changes = {"status": status, "balance_transactions": moved(-of, amount)}
     return told(db, "funds_reinstated", dispute_id, amount=of, **changes)
-
-
-def work(db: Database) -> list[tuple[str, int]]:
-    """What a runner does at Stripe until there is nothing left to do, all of which succeeds."""
-    done: list[tuple[str, int]] = []
-    for _ in range(20):
-        db.execute(
-            "update marketplace.seller_transfers set next_retry_at = clock_timestamp() where next_retry_at > now()"
-        )
-        db.execute("update marketplace.stripe_control set tokens = burst")
-        leased = [*claim(db), *claim_sends(db)]
-        if not leased:
-            return done
-        for each in leased:
-            name = f"{each['id']}x{len(done)}"
-            if each["action"] == "look_up_reversals":
-                record_one(db, nothing_found(each))
-            elif each["action"] == "look_up_transfer":
-                record_one(db, transfers_found(each))
-            elif each["action"] == "send":
-                done.append(("sent", each["amount"]))
-                record_one(db, sent(each, f"tr_sent{name}"))
-            else:
-                done.append(("reversed", each["amount"]))
-                record_one(db, success(each, f"trr_{name}"))
-    raise AssertionError("there is no end of work")
 
 
 def has(db: Database) -> dict[str, int]:

@@ -64,4 +64,3 @@ $$;
 
 comment on function marketplace._note_refund(marketplace.stripe_events) is
   'Keeps the furthest that was told of a refund: pending, requires_action, succeeded, canceled, failed. Raises ST010 for what is no refund.';
-
