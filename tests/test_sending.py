@@ -266,6 +266,33 @@ def test_two_transfers_under_one_identity_are_a_persons(db: Database) -> None:
     assert "tr_a (1000 usd), tr_b (1000 usd)" in transfer(db, transfer_id)["parked_reason"]
 
 
+def test_of_two_transfers_the_one_that_was_taken_back_in_full_is_none_any_more(db: Database) -> None:
+    transfer_id = unknown_send(db)
+    leased = claim_send_again(db, transfer_id)
+    back = transfer_object(leased, "tr_a", amount_reversed=1000)
+    listed = [back, transfer_object(leased, "tr_b", amount_reversed=1)]
+
+    assert record_one(db, transfers_found(leased, *listed))["verdict"] == "succeeded"
+    assert transfer(db, transfer_id)["stripe_transfer_id"] == "tr_b"
+
+
+def test_a_send_and_a_look_up_for_one_cost_a_token_each(db: Database) -> None:
+    bucket = "update marketplace.stripe_control set rate = 1, burst = 2, tokens = %s, tokens_at = 'tomorrow'"
+    left = "select tokens from marketplace.stripe_control"
+    # A moment to come counts as now: no token comes in before the claim.
+    db.execute(bucket, [2])
+    unknown_id = unknown_send(db)
+    assert value(db, left) == 1
+
+    db.execute(bucket, [1])
+    claim_send_again(db, unknown_id)
+
+    assert value(db, left) == 0
+    create_transfer(db, 2)
+    db.execute(bucket, [0])
+    assert claim_sends(db) == []
+
+
 @pytest.mark.parametrize(
     "difference",
     [{"amount": 1001}, {"currency": "eur"}, {"destination": "acct_2"}, {"source_transaction": "ch_9"}],
