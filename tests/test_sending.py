@@ -719,6 +719,21 @@ def test_that_a_key_of_nobody_knows_whom_finds_nothing_proves_nothing(db: Databa
     assert record_one(db, transfers_found(looked))["verdict"] == "absent"
 
 
+def test_what_somebody_else_took_of_it_all_is_not_paid_again_for_a_request_that_was_withdrawn(db: Database) -> None:
+    transfer_id = unknown_send(db)
+    call(db, "request_reversal", p_order_id="order-1", p_reversal_request_id="re_1")
+    call(db, "withdraw_reversal_request", p_reversal_request_id="re_1", p_reason="it failed")
+    looked = claim_send_again(db, transfer_id)
+    record_one(db, transfers_found(looked, transfer_object(looked, amount_reversed=1000)))
+
+    (leased,) = claim(db)
+    record_one(db, seen(leased, foreign(leased, "trr_1", 1000)))
+
+    (row_of_it,) = family(db, transfer_id)
+    assert (row_of_it["status"], row_of_it["reversal_request_id"]) == ("reversed", "elsewhere:tr_1:1000")
+    assert value(db, "select count(*) from marketplace.seller_transfers where compensates is not null") == 0
+
+
 @pytest.mark.parametrize("was_reversed", [True, False])
 def test_what_a_lost_history_took_for_a_request_withdrawn_since_is_given_back(db: Database, was_reversed: bool) -> None:
     transfer_id = unknown_send(db)

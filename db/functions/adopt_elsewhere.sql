@@ -65,6 +65,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  v_is_lost boolean := exists (select from marketplace.stripe_control as c where c.look_up_first_since is not null);
   v_line record;
   v_row marketplace.seller_transfers;
   v_rest bigint := p_reversed;
@@ -90,6 +91,9 @@ begin
     where t.status = 'completed' order by t.id limit 1;
     exit when not found or v_rest = 0;
     v_amount := least(v_line.unmet, v_rest, v_row.amount);
+    -- With no history lost that is known of, somebody else may have taken it, and nobody pays that again: then enough is
+    -- left to be looked for as that, for the look-ups to tell the two apart.
+    exit when not v_is_lost and v_row.amount - v_amount < v_rest;
     perform marketplace._take_row(v_row, v_line.reversal_request_id, v_amount);
     v_rest := v_rest - v_amount;
   end loop;
