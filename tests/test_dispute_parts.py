@@ -34,12 +34,16 @@ from tests.support.transfers import (
     claim,
     claim_sends,
     create_transfer,
+    family,
     found_reversal,
     lapse_lease,
     look_up_report,
     make_due,
+    nothing_found,
     record_one,
     record_transfer,
+    refusal,
+    request_lines,
     request_parts,
     success,
 )
@@ -164,6 +168,30 @@ def test_a_reversal_that_was_lost_and_is_found_is_given_back_but_for_what_remain
     record_one(db, look_up_report(look, found_reversal(leased)))
     assert work(db) == [("sent", 54)]
     assert has(db) == {"seller-1": 54}
+
+
+@pytest.mark.parametrize("was_made", [True, False])
+def test_what_may_have_been_taken_already_is_not_taken_from_other_money_meanwhile(db: Database, was_made: bool) -> None:
+    root = paid(db)
+    taken(db, amount=50)
+    (look,) = claim(db)
+    record_one(db, nothing_found(look))
+    (leased,) = claim(db)
+    assert (leased["action"], leased["amount"]) == ("reverse", 45)
+
+    assert came_back(db, 20, of=50) == "acted"
+
+    assert [(each["status"], each["amount"]) for each in family(db, root)] == [
+        ("completed", 45),
+        ("reversal_pending", 45),
+    ]
+    assert request_lines(db, "dp_1+2") == [("key-1", 27, 0, 27)]
+    assert value(db, "select count(*) from marketplace.needs_attention") == 0
+    record_one(db, success(leased) if was_made else refusal(leased))
+    assert work(db) == [("sent", 18) if was_made else ("reversed", 27)]
+    assert (has(db), asked(db)) == ({"seller-1": 63}, {"key-1": 27})
+    assert request_lines(db, "dp_1+2") == [("key-1", 27, 27, 0)]
+    at_commit(db)
 
 
 def test_what_remains_shrinks_again_and_ends_with_all_of_it(db: Database) -> None:

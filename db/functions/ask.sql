@@ -25,7 +25,8 @@ begin
   for v_share in
     select * from marketplace._shares_of_charge(p_charge, p_order_id, p_gone, p_by_app) as s where s.missing > 0
   loop
-    perform marketplace._take_share(v_share.root_id, v_request_id, v_share.missing);
+    perform marketplace._take_share(
+      v_share.root_id, v_request_id, v_share.missing, case when p_replaces is not null then p_cause_id end);
   end loop;
   perform marketplace._give_reason(v_before);
   perform pg_notify('seller_transfers_due', '');
@@ -35,23 +36,25 @@ $$;
 comment on function marketplace._ask(text, text, text, text, marketplace.charges, bigint, bigint) is
   'A request by events for what is still to be asked of an order''s transfers, also if that is nothing: it stands for the refund or dispute.';
 
-create or replace function marketplace._take_share(p_root_id bigint, p_request_id text, p_asked bigint)
+create or replace function marketplace._take_share(
+  p_root_id bigint, p_request_id text, p_asked bigint, p_replaced_cause text
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_part record;
+  v_later bigint := marketplace._under_way_for(p_root_id, p_replaced_cause);
+  v_now bigint;
 begin
   -- First what is not paid, of each, for it need not move; then what is; then what is in flight, for it may be paid yet.
-  -- What cannot be taken of any is kept for the one with the most in flight, or else for the transfer itself.
+  -- What cannot be taken of any is kept for the one with the most in flight, or else for the transfer itself. And so is
+  -- what may have been taken already by the request before this one: as soon as that is known it is offered.
   for v_part in
     select
-      p.id,
-      greatest(0, least(p.unpaid, p_asked - p.unpaid_before))
-      + greatest(0, least(p.free - p.unpaid, p_asked - p.all_unpaid - (p.free_before - p.unpaid_before)))
-      + greatest(0, least(p.awaited, p_asked - p.all_free - p.awaited_before))
-      + case when p.is_last then greatest(0, p_asked - p.all_free - p.all_awaited) else 0 end as asked
+      p.id, p.is_last, least(v_later, greatest(0, p_asked - p.all_unpaid)) as later,
+      p.unpaid, p.unpaid_before, p.all_unpaid, p.free, p.free_before, p.all_free, p.awaited, p.awaited_before, p.all_awaited
     from (
       select
         i.*,
@@ -67,12 +70,37 @@ begin
     ) as p
     order by p.is_last, p.id
   loop
-    if v_part.asked > 0 then
-      perform marketplace._take_back_family(v_part.id, p_request_id, v_part.asked::bigint);
+    v_now := p_asked - v_part.later;
+    v_now := greatest(0, least(v_part.unpaid, v_now - v_part.unpaid_before))
+      + greatest(0, least(v_part.free - v_part.unpaid,
+          v_now - v_part.all_unpaid - (v_part.free_before - v_part.unpaid_before)))
+      + greatest(0, least(v_part.awaited, v_now - v_part.all_free - v_part.awaited_before))
+      + case when v_part.is_last then greatest(0, v_now - v_part.all_free - v_part.all_awaited) else 0 end;
+    v_part.later := case when v_part.is_last then v_part.later else 0 end;
+    if v_now + v_part.later > 0 then
+      perform marketplace._take_back_family(v_part.id, p_request_id, v_now + v_part.later::bigint, v_part.later::bigint);
     end if;
   end loop;
 end
 $$;
 
-comment on function marketplace._take_share(bigint, text, bigint) is
-  'Asks for an amount of a transfer, or of what was given back of it; what is not there to be taken is unmet.';
+comment on function marketplace._take_share(bigint, text, bigint, text) is
+  'Asks for an amount of a transfer, or of what was given back of it; what is not there to be taken is unmet. p_replaced_cause: the refund or dispute that it is asked again for; null if it is not.';
+
+create or replace function marketplace._under_way_for(p_root_id bigint, p_cause_id text)
+returns bigint
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  return (
+    select coalesce(sum(t.amount), 0)::bigint
+    from marketplace._rows_of_key(p_root_id) as t
+    inner join marketplace.reversal_requests as r on r.reversal_request_id = t.reversal_request_id
+    where t.status = 'reversal_pending' and r.asked_for = p_cause_id and r.withdrawn_at is not null);
+end
+$$;
+
+comment on function marketplace._under_way_for(bigint, text) is
+  'What is on its way back of a transfer, or may be, for requests for a refund or dispute that were withdrawn; minor units, none for no cause.';

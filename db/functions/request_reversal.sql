@@ -57,9 +57,9 @@ begin
     v_before := marketplace._add_reason(format('%s %s requested', p_reason, p_reversal_request_id));
     for v_root in select q.* from marketplace._requested(v_ids, v_allocation) as q order by q.id loop
       if v_root.asked is null then
-        perform marketplace._take_back_family(v_root.id, p_reversal_request_id, null);
+        perform marketplace._take_back_family(v_root.id, p_reversal_request_id, null, 0);
       else
-        perform marketplace._take_share(v_root.id, p_reversal_request_id, v_root.asked);
+        perform marketplace._take_share(v_root.id, p_reversal_request_id, v_root.asked, null);
       end if;
     end loop;
     perform marketplace._give_reason(v_before);

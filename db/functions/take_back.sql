@@ -78,7 +78,9 @@ $$;
 comment on function marketplace._take(bigint, text, bigint) is
   'Takes up to p_wanted minor units of a transfer for a request, of what is left of it now: first unpaid rows, parked ones before others, which end, then paid ones, which are on their way back. Returns how much that was.';
 
-create or replace function marketplace._take_back_family(p_root_id bigint, p_reversal_request_id text, p_asked bigint)
+create or replace function marketplace._take_back_family(
+  p_root_id bigint, p_reversal_request_id text, p_asked bigint, p_later bigint
+)
 returns void
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -96,15 +98,15 @@ begin
   if v_asked = 0 then
     return;
   end if;
-  v_met := marketplace._take(p_root_id, p_reversal_request_id, v_asked);
+  v_met := marketplace._take(p_root_id, p_reversal_request_id, v_asked - p_later);
   insert into marketplace.reversal_request_lines (reversal_request_id, transfer_id, transfer_key, asked, met, unmet)
   select p_reversal_request_id, r.id, marketplace._family_key(r), v_asked, v_met, v_asked - v_met
   from marketplace.seller_transfers as r where r.id = p_root_id;
 end
 $$;
 
-comment on function marketplace._take_back_family(bigint, text, bigint) is
-  'Moves p_asked of a transfer, null for all there is, towards being taken back for a request, and writes the request''s line: what is in flight, or more than is left, stays in it as unmet. What is already on its way back, or was never paid, is left alone.';
+comment on function marketplace._take_back_family(bigint, text, bigint, bigint) is
+  'Moves p_asked of a transfer, null for all there is, towards being taken back for a request, and writes the request''s line: what is in flight, or more than is left, stays in it as unmet, and p_later of it in any case. What is already on its way back, or was never paid, is left alone.';
 
 create or replace function marketplace._take_back_newborn(p_id bigint, p_order_id text)
 returns void
@@ -124,7 +126,7 @@ begin
   end if;
   v_before := marketplace._add_reason(
     format('%s %s was requested before the transfer was recorded', v_request.reason, v_request.reversal_request_id));
-  perform marketplace._take_back_family(p_id, v_request.reversal_request_id, null);
+  perform marketplace._take_back_family(p_id, v_request.reversal_request_id, null, 0);
   perform marketplace._give_reason(v_before);
   perform pg_notify('seller_transfers_due', '');
 end
