@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.databases import Database, rows
-from tests.support.events import by_events, dispute, event, ingest, refund
+from tests.support.events import by_events, dispute, event, ingest, moved, refund
 from tests.support.transfers import (
     call,
     claim,
@@ -19,6 +19,7 @@ from tests.support.transfers import (
     timeout,
 )
 from tests.support.withdrawals import withdraw
+from tests.support.work import work
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -174,3 +175,76 @@ def test_a_dispute_says_what_it_took_of_each_seller_and_what_the_marketplace_bea
         " inner join marketplace.request_shares as s on s.request = d.dispute_id group by d.dispute_id, d.amount",
     )
     assert (cost["amount"], cost["from_sellers"]) == (100, 60)
+
+
+def of_one_dispute(db: Database) -> None:
+    """90 were paid of a charge of 100, all of which a bank took."""
+    by_events(db)
+    record_transfer(db, p_order_id="order-1", p_amount=90, p_source_charge="ch_1", p_charge_amount=100)
+    ingest(db, event("charge.dispute.funds_withdrawn", dispute("dp_1", 100)))
+
+
+def gives_back(db: Database, amount: int) -> None:
+    lost = dispute("dp_1", 100, "lost", balance_transactions=moved(-100, amount))
+    ingest(db, event("charge.dispute.funds_reinstated", lost))
+
+
+def test_what_comes_back_of_a_dispute_after_the_reversal_is_given_back_and_was_asked_once(db: Database) -> None:
+    of_one_dispute(db)
+    assert work(db) == [("reversed", 90)]
+    assert shares(db) == {("dp_1", "seller-1"): (90, 90, 0, 0, 0, 0)}
+    gives_back(db, 60)
+    for sends in ([("sent", 54)], []):
+        # 40 are gone for good, nine tenths of them the seller's: 90 taken, 54 given back.
+        assert shares(db) == {("dp_1", "seller-1"): (36, 90, 54, 0, 0, 0)}
+        assert why(db, "dp_1") == "withdrawn: asked again for less: a part of dispute dp_1 came back"
+        assert work(db) == sends
+    gives_back(db, 80)
+    assert shares(db) == {("dp_1", "seller-1"): (18, 90, 72, 0, 0, 0)}
+    ingest(db, event("charge.dispute.closed", dispute("dp_1", 100, status="won")))
+    assert shares(db) == {("dp_1", "seller-1"): (18, 90, 90, 0, 0, 0)}
+
+
+def test_what_comes_back_of_a_dispute_before_the_reversal_is_not_asked_at_all(db: Database) -> None:
+    of_one_dispute(db)
+    gives_back(db, 60)
+    assert shares(db) == {("dp_1", "seller-1"): (36, 0, 0, 0, 36, 0)}
+    assert work(db) == [("reversed", 36)]
+    assert shares(db) == {("dp_1", "seller-1"): (36, 36, 0, 0, 0, 0)}
+
+
+def test_what_remains_of_a_dispute_is_a_part_of_the_reversal_under_way_and_nothing_to_settle_by_hand(
+    db: Database,
+) -> None:
+    of_one_dispute(db)
+    (leased,) = claim(db)
+    gives_back(db, 60)
+    assert shares(db) == {("dp_1", "seller-1"): (36, 0, 0, 0, 90, 0)}
+    assert "it waits for what a withdrawn request may have reversed" in why(db, "dp_1")
+    # It is asked of what is on its way back: no more than is left of the transfer.
+    assert rows(db, "select why from marketplace.needs_attention_full") == []
+    record_one(db, success(leased))
+    assert shares(db) == {("dp_1", "seller-1"): (36, 90, 54, 0, 0, 0)}
+
+
+def test_what_another_refund_keeps_of_what_was_given_back_was_given_back_and_not_sent(db: Database) -> None:
+    record_transfer(db)
+    request_parts(db, {"key-1": 400})
+    assert work(db) == [("reversed", 400)]
+    withdraw(db)
+    request_parts(db, {"key-1": 300}, "re_2")
+    assert shares(db) == {
+        ("re_1", "seller-1"): (400, 400, 400, 0, 0, 0),
+        ("re_2", "seller-1"): (300, 0, 0, 300, 0, 0),
+    }
+
+
+def test_what_was_to_be_given_back_and_could_not_is_not_given_back(db: Database) -> None:
+    record_transfer(db)
+    request_reversal(db)
+    assert work(db) == [("reversed", 1000)]
+    withdraw(db)
+    (again,) = rows(db, "select id from marketplace.seller_transfers where compensates is not null")
+    call(db, "give_up", p_id=again["id"], p_reason="the seller has left")
+    assert shares(db) == {("re_1", "seller-1"): (1000, 1000, 0, 0, 0, 0)}
+    assert why(db) == "not given back: given_up; withdrawn: the refund failed"

@@ -102,3 +102,23 @@ end
 $$;
 
 comment on function marketplace._is_in_flight(bigint) is 'True if a row of the transfer may be paid yet.';
+
+create or replace function marketplace._may_come_free(p_root_id bigint)
+returns boolean
+language plpgsql
+stable
+security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- It may be of another transfer of the same transfer_key: what was given back once.
+  return exists (
+    select from marketplace.seller_transfers as t
+    cross join lateral marketplace._rows_of_key(marketplace._key_root(t)) as k
+    inner join marketplace.reversal_requests as r on r.reversal_request_id = k.reversal_request_id
+    where t.id = p_root_id and k.status = 'reversal_pending' and r.withdrawn_at is not null);
+end
+$$;
+
+comment on function marketplace._may_come_free(bigint) is
+  'True if something of the transfer is, or may be, on its way back for a request that was withdrawn: it goes to those that stand.';

@@ -76,8 +76,9 @@ with problems as (
   ) as u
   where
     l.unmet > 0 and r.withdrawn_at is null
-    -- What is in flight may be had yet.
+    -- What is in flight, or on its way back for somebody who wants it no more, may be had yet.
     and not marketplace._is_in_flight(l.transfer_id)
+    and not marketplace._may_come_free(l.transfer_id)
   union all
   -- One that waits for its order to be recorded is nothing unusual for a while.
   select

@@ -93,6 +93,7 @@ begin
       ('_is_in_flight', array['readonly']),
       ('_is_seen', array['readonly']),
       ('_is_seen_paid', array['readonly']),
+      ('_may_come_free', array['readonly']),
       ('_rate_at', array['readonly']),
       ('_reason_open', array['readonly']),
       ('_tokens_now', array['readonly']),
