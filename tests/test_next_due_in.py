@@ -11,6 +11,7 @@ from tests.support.transfers import (
     call,
     claim,
     claim_again,
+    claim_sends,
     claimed_call,
     create_transfer,
     lapse_lease,
@@ -18,6 +19,8 @@ from tests.support.transfers import (
     record_transfer,
     refunded_transfers,
     refusal,
+    request_parts,
+    sent,
     success,
 )
 
@@ -117,6 +120,43 @@ def test_a_lapsed_lease_is_due_now(db: Database) -> None:
     lapse_lease(db, leased["id"])
 
     assert next_due_in(db) == NOW
+
+
+def two_parts(db: Database) -> tuple[int, int]:
+    """Two parts of one transfer that are asked back; the second is due for longer."""
+    record_transfer(db, 1)
+    ids = [request_parts(db, {"key-1": 10}, f"re_{n}")[0]["id"] for n in (1, 2)]
+    due_in(db, ids[1], -1)
+    return ids[0], ids[1]
+
+
+def test_a_lapsed_lease_waits_for_the_lease_of_another_part(db: Database) -> None:
+    first, second = two_parts(db)
+    due_in(db, first, -2)
+    assert [each["id"] for each in claim(db)] == [first]
+    lapse_lease(db, first)
+    due_in(db, first, 0)
+    (leased,) = claim(db, lease="10 min")
+    assert leased["id"] == second
+
+    assert claim(db) == []
+    assert nearly(10 * MINUTE, next_due_in(db))
+    lapse_lease(db, second)
+    assert next_due_in(db) == NOW
+    assert len(claim(db)) == 1
+
+
+def test_a_part_waits_for_what_is_sent_beside_it(db: Database) -> None:
+    create_transfer(db, 1)
+    request_parts(db, {"key-1": 400})
+    (first,) = claim_sends(db)
+    record_one(db, sent(first, "tr_1"))
+    call(db, "withdraw_reversal_request", p_reversal_request_id="re_1", p_reason="the refund failed")
+    claim_sends(db, lease="10 min")
+    request_parts(db, {"key-1": 10}, "re_2")
+
+    assert claim(db) == []
+    assert nearly(10 * MINUTE, value(db, "select marketplace.next_due_in('reversals')"))
 
 
 @pytest.mark.parametrize(("waits_minutes", "expected"), [(5, 5 * MINUTE), (15, 10 * MINUTE)])

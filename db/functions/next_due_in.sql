@@ -62,11 +62,15 @@ begin
     limit 1
   $sql$, p_status) into v_unleased using p_now;
   if v_unleased is null or v_unleased > p_now then
-    -- All that is due is leased or waits for a leased one, so this reads little more than those.
+    -- All that is due is leased or waits for a leased one, so this reads little more than those. A lease that ran out
+    -- brings nothing as long as another part of the transfer has one.
     execute format($sql$
-      select min(t.lease_expires_at)
+      select min(greatest(
+        t.lease_expires_at,
+        case when %1$L = 'reversal_pending' then marketplace._siblings_leased_until(t.id, t.root_id, $1) end))
       from marketplace.seller_transfers as t
-      where t.status = %1$L and t.parked_reason is null and t.next_retry_at <= $1 and t.lease_token is not null
+      where t.status = %1$L and t.parked_reason is null and t.next_retry_at <= $1
+        and (t.lease_token is not null or %1$L = 'reversal_pending')
     $sql$, p_status) into v_leased using p_now;
   end if;
   return least(v_unleased, v_leased);
