@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.databases import Connect, Database, row, rows, value
 from tests.support.events import by_events, event, ingest, refund
+from tests.support.raw_transfers import run
 from tests.support.sessions import impatient, wait_until_blocked
 from tests.support.transfers import (
     call,
@@ -78,6 +79,38 @@ def test_a_recorded_transfer_is_completed_and_needs_no_call(db: Database) -> Non
     assert (made["status"], made["stripe_transfer_id"], made["next_retry_at"]) == ("completed", "tr_1", None)
     assert made["completed_at"] is not None
     assert claim(db) == []
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "quantum", "instead"),
+    [("kwd", 1205, 10, 1200), ("bhd", 1, 10, 10), ("isk", 1010, 100, 1000), ("ugx", 10_999, 100, 10_900)],
+)
+def test_an_amount_that_stripe_does_not_take_is_not_to_be_sent(
+    db: Database, currency: str, amount: int, quantum: int, instead: int
+) -> None:
+    with pytest.raises(psycopg.Error) as refused, db.transaction():
+        create_transfer(db, p_currency=currency, p_amount=amount)
+
+    diag = refused.value.diag
+    assert (diag.sqlstate, diag.column_name) == ("22023", "p_amount")
+    said, correction = (diag.message_hint or "").split("says so: ")
+    assert f"multiple of {quantum}, such as {instead}. " in said
+    assert rows(db, "select from marketplace.seller_transfers") == []
+    assert create_transfer(db, p_currency=currency, p_amount=instead)["amount"] == instead
+    # What was made at Stripe is believed.
+    assert record_transfer(db, 2, p_currency=currency, p_amount=amount)["amount"] == amount
+
+    db.execute("set role marketplace_owner")
+    db.execute(correction.encode())
+    db.execute("reset role")
+    assert create_transfer(db, 3, p_currency=currency, p_amount=amount)["amount"] == amount
+
+
+def test_a_transfer_that_was_to_be_sent_before_its_quantum_changed_is_still_known(db: Database) -> None:
+    run(db, "update marketplace.currencies set quantum = 1 where currency = 'kwd'")
+    made = create_transfer(db, p_currency="kwd", p_amount=1205)
+    run(db, "update marketplace.currencies set quantum = 10 where currency = 'kwd'")
+    assert create_transfer(db, p_currency="kwd", p_amount=1205) == made
 
 
 @pytest.mark.parametrize("make", [create_transfer, record_transfer])

@@ -88,6 +88,29 @@ $$;
 comment on function marketplace._require_currency(text, text) is
   'Raises 22004 for null, 22023 for a currency that marketplace.currencies does not have.';
 
+create or replace function marketplace._require_quantum(p_name text, p_amount bigint, p_currency text)
+returns void
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_quantum bigint := (select c.quantum from marketplace.currencies as c where c.currency = p_currency);
+  v_rest bigint := p_amount % v_quantum;
+begin
+  if v_rest <> 0 then
+    raise exception '% is %, and Stripe takes % in multiples of %', p_name, p_amount, p_currency, v_quantum
+      using errcode = 'invalid_parameter_value', column = p_name,
+            hint = format(
+              'Pass a multiple of %s, such as %s. Should Stripe take it after all, a member of marketplace_owner says so: update marketplace.currencies set quantum = 1 where currency = %L;',
+              v_quantum, greatest(p_amount - v_rest, v_quantum), p_currency);
+  end if;
+end
+$$;
+
+comment on function marketplace._require_quantum(text, bigint, text) is
+  'Raises 22023 for an amount to be sent that is no multiple of its currency''s quantum: Stripe would refuse it.';
+
 create or replace function marketplace._why_no_list(p_list jsonb, p_least integer)
 returns text
 language plpgsql

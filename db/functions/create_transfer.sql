@@ -27,6 +27,7 @@ begin
   select k.id into v_id from marketplace._known_transfer(
     p_transfer_key, p_order_id, p_seller_id, p_destination_account, p_amount, p_currency, p_source_charge) as k;
   if v_id is null then
+    perform marketplace._require_quantum('p_amount', p_amount, p_currency);
     v_id := marketplace._insert_transfer(
       'pending', p_transfer_key, p_order_id, p_seller_id, p_destination_account,
       p_amount, p_currency, p_source_charge, null);
@@ -38,7 +39,7 @@ end
 $$;
 
 comment on function marketplace.create_transfer(text, text, text, text, bigint, text, text, bigint) is
-  'A transfer that is to be made. Returns its row; the same key again returns the same row, with other values ST003. Amounts in minor units.';
+  'A transfer that is to be made. Returns its row; the same key again returns the same row, with other values ST003. Amounts in minor units; 22023 for one that Stripe does not take of the currency (currencies.quantum).';
 
 create or replace function marketplace.record_completed_transfer(
   p_transfer_key text, p_order_id text, p_seller_id text, p_destination_account text,
