@@ -4,6 +4,7 @@ Of a charge of 100 60 are captured and 54 paid to the seller. Before API version
 refund made with the capture (at 1234567890), though nothing went back to the buyer.
 """
 
+import itertools
 from typing import Any
 
 import pytest
@@ -135,3 +136,27 @@ def test_a_canceled_authorization_takes_the_whole_of_what_was_paid_from_it(db: D
     assert result(db, event("charge.refunded", canceled)) == "acted"
     assert result(db, event("refund.created", refund("re_1", 100))) == "acted"
     assert asked(db) == {"key-1": 54}
+
+
+def test_a_refund_between_two_captures_is_the_buyers_also_where_it_is_as_much_as_is_left(db: Database) -> None:
+    paid(db)
+    for captured, later, back in ((30, 0, 0), (80, 7200, 20)):
+        said = told("captured", captured=captured, refunded=back, created=1234567890 + later)
+        assert result(db, said) == "acted"
+    # Stripe has told of it after both.
+    assert refunded(db, "re_3600", 20)["result"] == "acted"
+    assert (asked(db), is_withdrawn(db, "re_3600")) == ({"key-1": 14}, False)  # 13.5
+
+
+def test_of_two_refunds_made_with_the_capture_and_of_what_it_released_one_is_the_buyers(db: Database) -> None:
+    events = (
+        told("captured", captured=50, refunded=50),
+        *(event("refund.created", refund(f"re_{n}", 50)) for n in (0, 5)),
+    )
+    for order in itertools.permutations(events):
+        with db.transaction(force_rollback=True):
+            paid(db, p_amount=45, p_charge_amount=50)
+            for given in (*order, *order):
+                ingest(db, given)
+            assert set(states(db).values()) == {"acted"}
+            assert asked(db) == {"key-1": 45}

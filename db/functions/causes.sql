@@ -84,8 +84,15 @@ begin
   if v_charge.uncaptured is distinct from p_refund.amount or not v_charge.is_released then
     return false;
   end if;
-  -- Made with the capture; a refund of the buyer's that happens to be as much comes later.
-  return v_charge.is_released and p_refund.created_at <= v_charge.captured_at + interval '10 s';
+  -- Made with the capture that released it. A refund of the buyer's that happens to be as much was made before, between
+  -- two captures, or comes later; or is made at once as well: of several that fit, the first to be told stands for it.
+  return p_refund.created_at between v_charge.captured_at - interval '10 s' and v_charge.captured_at + interval '10 s'
+    and not exists (
+      select from marketplace.stripe_refunds as o
+      where o.charge_id = p_refund.charge_id and o.amount = p_refund.amount and o.refund_id <> p_refund.refund_id
+        and o.status = 'succeeded' and o.created_at between
+          v_charge.captured_at - interval '10 s' and v_charge.captured_at + interval '10 s'
+        and marketplace._is_withdrawn(o.refund_id) and not marketplace._is_withdrawn(p_refund.refund_id));
 end
 $$;
 

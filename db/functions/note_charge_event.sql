@@ -100,8 +100,11 @@ begin
   for v_refund in
     select r.* from marketplace.charges as c
     inner join marketplace.stripe_refunds as r on r.charge_id = c.charge_id and r.amount = c.uncaptured
-    where c.charge_id = p_event.object_id and r.status = 'succeeded' and marketplace._is_release(r)
+    where c.charge_id = p_event.object_id and r.status = 'succeeded'
+    order by r.created_at, r.refund_id
   loop
+    -- Of several that fit, one: asked of each when it is its turn.
+    continue when not coalesce(marketplace._is_release(v_refund), false);
     perform marketplace._withdraw_cause(v_refund.refund_id, marketplace._released_in_words(v_refund));
     perform marketplace._settle_what_stands(v_refund.charge_id);
   end loop;
