@@ -1,12 +1,16 @@
 """db/functions/dismiss.sql: what a person has dealt with is not shown any more, and who said so is kept."""
 
+import re
+from pathlib import Path
+
 import psycopg
 import pytest
 from psycopg.rows import DictRow
 
 from tests.support.databases import Database, row, rows
-from tests.support.events import event, ingest
+from tests.support.events import event, ingest, refund
 from tests.support.raw_transfers import run
+from tests.support.tampering import let_days_pass
 from tests.support.transfers import (
     call,
     claim,
@@ -23,6 +27,8 @@ from tests.support.transfers import (
     success,
     timeout,
 )
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
 
 pytest_plugins = ("tests.support.rolled_back",)
 
@@ -87,8 +93,7 @@ def test_what_the_machine_gave_up_is_written_off(db: Database) -> None:
 
 def test_an_event_that_is_dismissed_is_tried_again_all_the_same(db: Database) -> None:
     call(db, "set_refunds_by", p_who="events", p_reason="they know")
-    refund = {"id": "re_1", "object": "refund", "charge": "ch_1", "amount": 500, "currency": "usd"}
-    told = event("refund.created", {**refund, "status": "succeeded"})
+    told = event("refund.created", refund(amount=500))
     ingest(db, told)
     (problem,) = problems(db)
     assert problem.startswith(f"event:{told['id']}:")
@@ -102,11 +107,38 @@ def test_an_event_that_is_dismissed_is_tried_again_all_the_same(db: Database) ->
     assert [each["amount"] for each in claim(db)] == [500]
 
 
+def test_what_the_shop_sells_by_itself_is_dismissed_by_one_statement(db: Database) -> None:
+    call(db, "set_refunds_by", p_who="events", p_reason="they know")
+    record_transfer(db, 2, p_source_charge="ch_2")
+
+    def told(n: int, days: int, **of: str | None) -> str:
+        said = refund(f"re_{n}", 500, **of)
+        came = ingest(db, event("refund.created", said, id=f"evt_{n}"))
+        assert came["result"] == "kept"
+        let_days_pass(db, f"evt_{n}", days)
+        return f"evt_{n}"
+
+    no_order, no_charge = told(1, 8), told(3, 8, charge=None, payment_intent="pi_3")
+    fresh, no_amount = told(4, 6, charge="ch_4"), told(5, 8, charge="ch_2")
+
+    def listed() -> set[str]:
+        return {problem.split(":")[1] for problem in problems(db)}
+
+    assert listed() == {no_order, no_charge, fresh, no_amount}
+    [statement] = re.findall(r"^-- Refunds and disputes of what the shop sells.*\n([^;]*;)", README, re.MULTILINE)
+    run(db, statement)
+    assert listed() == {fresh, no_amount}
+
+    # Its order was recorded late.
+    record_transfer(db, p_source_charge="ch_1", p_charge_amount=1000)
+    assert [each["amount"] for each in claim(db)] == [500]
+    assert listed() == {fresh, no_amount}
+
+
 def test_an_event_that_something_else_keeps_is_another_problem(db: Database) -> None:
     """Nobody's business, a person said; then its order turned up, and the refund is still not asked of the seller."""
     call(db, "set_refunds_by", p_who="events", p_reason="they know")
-    refund = {"id": "re_1", "object": "refund", "charge": "ch_1", "amount": 500, "currency": "usd"}
-    ingest(db, event("refund.created", {**refund, "status": "succeeded"}))
+    ingest(db, event("refund.created", refund(amount=500)))
     (before,) = problems(db)
     dismiss(db, before)
 

@@ -13,6 +13,7 @@ from tests.support.events import event, ingest
 from tests.support.failovers import pass_since_failover
 from tests.support.look_ups import foreign, ours, pass_time, seen
 from tests.support.playbook import PLAYBOOK, psql, sections, timeless
+from tests.support.tampering import let_days_pass
 from tests.support.transfers import (
     call,
     claim,
@@ -31,6 +32,8 @@ from tests.support.transfers import (
 
 COLUMNS = 120
 REQUEST = "re_1Pgc6xB7WZ01zgkWm2Lw0QyD"
+CHARGE = "ch_3PgcA0B7WZ01zgkW0aXq"
+DISPUTE = "dp_1PgcA0B7WZ01zgkW4cTw"
 TWO = ("trr_1PgdA2B7WZ01zgkWc5Yt0LmE", "trr_1PgdA9B7WZ01zgkWq0TzR4uV")
 NO_MONEY = "Insufficient funds in Stripe account."
 
@@ -119,12 +122,13 @@ def short_of_balance(db: Database) -> None:
 def event_kept(db: Database) -> None:
     call(db, "set_refunds_by", p_who="events", p_reason="the app no longer computes shares")
     pay(db)
-    for n, of in enumerate(("ch_3PgcA0B7WZ01zgkW0aXq", "ch_2OfbZ9A6VY90yfjV9zWp")):
+    for n, of in enumerate((CHARGE, "ch_2OfbZ9A6VY90yfjV9zWp")):
         told = {"id": f"re_{n}PgcB1B7WZ01zgkW1bYr", "object": "refund", "amount": 9000, "charge": of}
         ingest(db, event("refund.created", {**told, "currency": "eur", "status": "succeeded"}, id=f"evt_{n}PgcB2"))
     # A charge becomes known by its amount: Stripe has told of the first.
-    charge = {"id": "ch_3PgcA0B7WZ01zgkW0aXq", "object": "charge", "amount": 9000, "currency": "eur"}
+    charge = {"id": CHARGE, "object": "charge", "amount": 9000, "currency": "eur"}
     ingest(db, event("charge.succeeded", {**charge, "status": "succeeded"}, id="evt_3PgcA3"))
+    let_days_pass(db, "evt_1PgcB2", 8)
 
 
 def reversed_by_hand(db: Database) -> None:
@@ -183,6 +187,43 @@ def sent_for_less(db: Database) -> None:
     assert row_id == 1
 
 
+def paid_by_hand(db: Database) -> None:
+    create_transfer(db, **names())
+    (leased,) = claim_sends(db)
+    record_one(db, timeout(leased))
+    pass_time(db, 1, "2 hours")
+    (looked,) = claim_sends(db)
+    made = transfer_object(looked, "tr_1Pgc7BB7WZ01zgkWVJfE40RX", metadata={})
+    record_one(db, transfers_found(looked, made))
+
+
+def of_charge(db: Database, n: int, type: str, object_id: str, **said: Any) -> None:
+    """An event of order o-1001's charge, or of a refund or dispute of it."""
+    of = {} if object_id == CHARGE else {"charge": CHARGE}
+    told = {"id": object_id, "object": type.split(".")[0], "currency": "eur", "status": "succeeded", **of, **said}
+    ingest(db, event(type, told, id=f"evt_{n}PgcB2"))
+
+
+def come_back(db: Database) -> None:
+    """The funds of a dispute are withdrawn; then some are reinstated, to a balance in another currency."""
+    call(db, "set_refunds_by", p_who="events", p_reason="the app no longer computes shares")
+    pay(db, 1, p_amount=9000, p_source_charge=CHARGE, p_charge_amount=10000)
+    said = {"amount": 8000, "status": "needs_response"}
+    of_charge(db, 1, "charge.dispute.funds_withdrawn", DISPUTE, **said)
+    moved = [{"amount": -9210, "currency": "usd"}, {"amount": 6930, "currency": "usd"}]
+    said = {"amount": 8000, "status": "lost", "balance_transactions": moved}
+    of_charge(db, 2, "charge.dispute.funds_reinstated", DISPUTE, **said)
+
+
+def perhaps_released(db: Database) -> None:
+    """Of 100.00 that were authorized 60.00 were captured; there is a refund of 40.00."""
+    call(db, "set_refunds_by", p_who="events", p_reason="the app no longer computes shares")
+    pay(db, 1, p_amount=5400, p_source_charge=CHARGE)
+    amounts = {"amount": 10000, "amount_captured": 6000, "amount_refunded": 4000, "captured": True}
+    of_charge(db, 1, "charge.refunded", CHARGE, **amounts)
+    of_charge(db, 2, "refund.created", REQUEST, amount=4000, created=1234567890)
+
+
 def looked_again(db: Database) -> None:
     """Nothing is found under the rest's own name."""
     looked = claim_sends(db)[0]
@@ -203,6 +244,9 @@ SITUATIONS: dict[int, Callable[[Database], object]] = {
     11: refunded,
     12: no_runner,
     13: sent_for_less,
+    14: paid_by_hand,
+    15: come_back,
+    16: perhaps_released,
 }
 EVENTS: dict[str, Callable[[Database], None]] = {
     "an hour later": an_hour_later,

@@ -45,3 +45,13 @@ def let_years_pass(db: Database, years: int = 1) -> None:
         f"update marketplace.seller_transfers set created_at = created_at - {by}, updated_at = updated_at - {by},"
         f" completed_at = completed_at - {by}",
     )
+
+
+def let_days_pass(db: Database, event_id: str, days: int) -> None:
+    """As if this event had come in that much earlier."""
+    with unguarded(db, "stripe_events"):
+        run(
+            db,
+            f"update marketplace.stripe_events set received_at = received_at - interval '{days} days'"
+            f" where event_id = '{event_id}'",
+        )
