@@ -51,8 +51,8 @@ def main() -> None:
     README lists them.
 
     Exit codes: 0 done, 1 a check found something, 2 bad usage or setting, 3 database unreachable at start,
-    4 schema missing, older or newer than this program, 5 Stripe refused the key or account at start,
-    or the key is not of the account that the database belongs to.
+    4 schema missing, older or newer than this program, or the login may not do it, 5 Stripe refused the key or account
+    at start, or the key is not of the account that the database belongs to.
     """
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     help="How long a statement waits for a lock, for others wait behind it.",
 )
 @click.option(
-    "--tries", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often, with pauses in between."
+    "--tries", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often it is tried, with pauses in between."
 )
 def migrate(lock_timeout: float, tries: int, *, dry_run: bool) -> None:
     """Bring the database to this program's release.
@@ -185,8 +185,9 @@ def reconcile(since: str | None, look_up: str | None, resume: str | None) -> Non
 def status() -> None:
     """Show where the money and the work stand.
 
-    Exit code 1 if a person is needed: parked rows, calls paused because Stripe refuses the key or knows no transfer, or
-    something in the schema that is not as it should be.
+    Exit code 1 if a person is needed: for whatever is urgent in needs_attention (a parked row, money that moved twice,
+    an event kept for an hour), calls paused because Stripe refuses the key or knows no transfer, or something in the
+    schema that is not as it should be.
     """
     if not _run(tell_status(_settings(need_stripe=False)), _READONLY):
         sys.exit(EXIT_CHECK_FOUND_SOMETHING)

@@ -128,7 +128,7 @@ def event_kept(db: Database) -> None:
     # A charge becomes known by its amount: Stripe has told of the first.
     charge = {"id": CHARGE, "object": "charge", "amount": 9000, "currency": "eur"}
     ingest(db, event("charge.succeeded", {**charge, "status": "succeeded"}, id="evt_3PgcA3"))
-    let_days_pass(db, "evt_1PgcB2", 8)
+    let_days_pass(db, "evt_1PgcB2", 4)
 
 
 def reversed_by_hand(db: Database) -> None:
