@@ -67,7 +67,7 @@ def main() -> None:
     help="How long a statement waits for a lock, for others wait behind it.",
 )
 @click.option(
-    "--tries", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often it is tried, with pauses in between."
+    "--tries", default=10, show_default=True, type=click.IntRange(1, 1000), help="How often it is tried, with pauses."
 )
 def migrate(lock_timeout: float, tries: int, *, dry_run: bool) -> None:
     """Bring the database to this program's release.
