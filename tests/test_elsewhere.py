@@ -475,8 +475,11 @@ def test_what_was_reversed_while_it_was_given_up_is_heard_again_when_it_is_the_s
     assert ingest(db, event("transfer.reversed", shown_reversed(row, 1000)))["result"] == "ignored"
     if is_reopened:
         call(db, "reopen", p_id=row["id"], p_reason="ticket 43")
+    before = value(db, "select clock_timestamp()")
     withdraw(db)
     assert story(db)[-1][1] == "completed"
+    # Something for people from now on, and not since it came in.
+    assert value(db, "select kept_since from marketplace.kept_events") > before
 
     call(db, "retry_events")
 

@@ -53,6 +53,7 @@ LOOKING = {
     "_is_in_flight",
     "_is_seen",
     "_is_seen_paid",
+    "_kept_since",
     "_may_come_free",
     "_rate_at",
     "_reason_open",

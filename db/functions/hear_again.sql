@@ -9,7 +9,7 @@ begin
   -- Also what was acted on: some of it may have found nothing to be taken from.
   update marketplace.stripe_events
   set
-    state = 'kept', order_id = p_order_id, next_step = null,
+    state = 'kept', kept_at = clock_timestamp(), order_id = p_order_id, next_step = null,
     detail = format('ST010: what the rows have of %s has changed since it came', p_stripe_transfer_id)
   where object_id = p_stripe_transfer_id and type = 'transfer.reversed'
     -- Not what is of another mode or account.

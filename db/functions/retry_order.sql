@@ -64,7 +64,8 @@ begin
       update marketplace.stripe_events as e
       set
         state = 'kept', detail = marketplace._clean_text(format('%s: %s', v_sqlstate, v_message), 1000),
-        next_step = marketplace._clean_text(v_hint, 1000)
+        next_step = marketplace._clean_text(v_hint, 1000),
+        kept_at = case when e.state = 'kept' then e.kept_at else clock_timestamp() end
       where e.event_id = marketplace._newest_event(p_charge_id);
   end;
 end

@@ -93,6 +93,7 @@ begin
       ('_is_in_flight', array['readonly']),
       ('_is_seen', array['readonly']),
       ('_is_seen_paid', array['readonly']),
+      ('_kept_since', array['readonly']),
       ('_may_come_free', array['readonly']),
       ('_rate_at', array['readonly']),
       ('_reason_open', array['readonly']),
@@ -126,7 +127,7 @@ grant select on
 to marketplace_readonly;
 grant select (
   event_id, type, livemode, account, created_at, received_at, raw_sha256, object_id, charge_id, payment_intent, state,
-  detail, next_step, order_id, attempts, last_tried_at
+  detail, next_step, order_id, attempts, last_tried_at, kept_at
 ) on marketplace.stripe_events to marketplace_readonly;
 
 -- What self_check() has to see, where whoever migrates may give it: since when sessions are in a transaction, whatever
