@@ -160,3 +160,28 @@ def test_of_two_refunds_made_with_the_capture_and_of_what_it_released_one_is_the
                 ingest(db, given)
             assert set(states(db).values()) == {"acted"}
             assert asked(db) == {"key-1": 45}
+
+
+def test_what_a_person_says_to_be_a_refund_counts_for_the_next_one_whichever_is_first(db: Database) -> None:
+    paid(db)
+    assert result(db, told("refunded", refunded=40)) == "acted"
+    assert refunded(db, "re_1", 40)["result"] == "kept"
+    for is_asked_first in (True, False):
+        with db.transaction(force_rollback=True):
+            if not is_asked_first:
+                refunded(db, "re_2", 20)
+                assert asked(db) == {"key-1": 18}
+            request_parts(db, {"key-1": 36}, "re_1")
+            if is_asked_first:
+                refunded(db, "re_2", 20)
+            assert asked(db) == {"key-1": 54}
+            assert {each["result"] for each in call(db, "retry_events")} <= {"acted"}
+            assert asked(db) == {"key-1": 54}
+
+
+def test_what_was_asked_is_not_let_go_because_it_may_be_a_release(db: Database) -> None:
+    paid(db, p_charge_amount=60)
+    assert refunded(db, "re_1", 40)["result"] == "acted"
+    assert result(db, told("refunded", refunded=40)) == "acted"
+    assert refunded(db, "re_2", 10)["result"] == "acted"
+    assert (asked(db), is_withdrawn(db, "re_1")) == ({"key-1": 45}, False)
