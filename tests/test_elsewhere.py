@@ -259,6 +259,54 @@ def test_ours_that_was_lost_is_no_evidence_of_what_others_made(db: Database) -> 
     assert [tuple(each.values()) for each in rows(db, counted)] == [(200, "Reversed elsewhere: trr_hand (200)")]
 
 
+def test_ours_that_was_lost_is_not_given_back_for_another_request(db: Database) -> None:
+    """Lost: re_1 was withdrawn, and 300 were taken back for re_2. The app says both again, and a look-up comes between."""
+    paid = record_transfer(db)
+    request_reversal(db)
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    pass_since_failover(db, "3 hours")
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db, request="re_2")}
+
+    withdraw(db)
+    record_one(db, seen(claim(db)[0], lost))
+    assert story(db) == [(1000, "permanently_failed", None), (1000, "completed", "succeeds 1")]
+    request_parts(db, {"key-1": 300}, "re_2")
+    record_one(db, seen(claim(db)[0], lost))
+
+    at_commit(db)
+    assert story(db)[1:] == [(700, "completed", "succeeds 1"), (300, "reversed", None)]
+    assert claim_sends(db) == []
+
+
+def test_ours_that_was_lost_is_given_back_for_its_own_request(db: Database) -> None:
+    """Its part has another number now: the lost history had the request's parts otherwise."""
+    paid = record_transfer(db)
+    request_reversal(db)
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    pass_since_failover(db, "3 hours")
+    withdraw(db)
+
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db, part=2)}
+    record_one(db, seen(claim(db)[0], lost))
+
+    assert (300, "reversed", None) in story(db)
+    assert [each["amount"] for each in claim_sends(db)] == [300]
+
+
+def test_ours_that_was_lost_is_waited_for_before_it_counts_as_made_elsewhere(db: Database) -> None:
+    """Its request may come again, or the one that stands in its way be withdrawn again: soon, or not at all."""
+    paid = record_transfer(db)
+    (part,) = request_parts(db, {"key-1": 800})
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    pass_since_failover(db, "10 min")
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db, request="re_2")}
+
+    assert record_one(db, seen(claim(db)[0], lost))["verdict"] == "unclear"
+    pass_since_failover(db, "1 hour")
+    assert record_one(db, seen(claim_again(db, part["id"]), lost))["verdict"] == "already_reversed"
+    assert (100, "reversed", None) in story(db)
+
+
 def test_ours_that_was_counted_as_made_elsewhere_is_used_up_there(db: Database) -> None:
     paid = record_transfer(db)
     (slice_,) = request_parts(db, {"key-1": 800})

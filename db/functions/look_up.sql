@@ -83,11 +83,9 @@ begin
     reversal_id := coalesce(p_row.stripe_reversal_id, v_seen.failed_id);
     words := 'Stripe accepted the reversal and could not make it: the seller''s balance did not cover it.';
   else
-    if p_row.named_reversal_id is null and exists (
-      select from marketplace.reversal_requests as r
-      where r.reversal_request_id = p_row.reversal_request_id and r.is_evidence
-    ) then
-      -- What of ours was lost is no evidence of what others made: its request finds it, once that is asked again.
+    if p_row.named_reversal_id is null and marketplace._is_unwanted(p_row) then
+      -- What of ours was lost is no evidence of what others made: its request finds it, once that is asked again. For one
+      -- that was withdrawn it would be given back, and count twice.
       select * into v_seen from marketplace._reversals_seen(
         marketplace._without_lost(p_outcome.found, p_row, v_family), p_row, v_identity, v_family);
     end if;
@@ -102,6 +100,9 @@ begin
     if verdict = 'already_reversed' and p_row.call_unknown and p_row.leased_at < marketplace._quiet_from(p_row) then
       -- A request of ours may still be under way, and the other reversal may fail before it arrives.
       verdict := 'unclear';
+    elsif verdict = 'already_reversed' and marketplace._may_be_asked_again(p_row, p_outcome.found, v_family) then
+      verdict := 'unclear';
+      words := 'A request that this database has lost took some of it: that may be asked again, or this one withdrawn.';
     end if;
   end if;
 end

@@ -63,6 +63,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_mark text := format('reversal:%s:', (select c.database_id from marketplace.stripe_control as c));
+  v_own text := format('%s%s:%s:', v_mark, p_row.stripe_transfer_id, p_row.reversal_request_id);
 begin
   return (
     select coalesce(jsonb_agg(f.it), '[]')
@@ -70,6 +71,10 @@ begin
     where not coalesce(
       starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_mark)
       and f.it #>> '{metadata,seller_transfers_identity}' <> all (p_family)
+      -- Another part of the row's own request is what became of it.
+      and not (
+        starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_own)
+        and substr(f.it #>> '{metadata,seller_transfers_identity}', length(v_own) + 1) ~ '^[0-9]+$')
       -- One that rows count as made elsewhere already is used up there.
       and not exists (
         select from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
@@ -81,3 +86,21 @@ $$;
 
 comment on function marketplace._without_lost(jsonb, marketplace.seller_transfers, text[]) is
   'A list of reversals, each with an id, without those that this database made for requests that it does not know any more. p_family: the identities of the row''s family.';
+
+create or replace function marketplace._may_be_asked_again(
+  p_row marketplace.seller_transfers, p_found jsonb, p_family text[]
+)
+returns boolean
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  -- Not for ever: what was withdrawn in time nobody asks for again.
+  return coalesce(p_row.leased_at < marketplace._lost_until(), false)
+    and marketplace._without_lost(p_found, p_row, p_family) <> p_found;
+end
+$$;
+
+comment on function marketplace._may_be_asked_again(marketplace.seller_transfers, jsonb, text[]) is
+  'True for as long after look_up_first as requests under way may arrive, if a look-up found a reversal that this database made for a request that it does not know any more.';
