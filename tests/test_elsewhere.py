@@ -260,7 +260,7 @@ def test_ours_that_was_lost_is_no_evidence_of_what_others_made(db: Database) -> 
 
 
 def test_ours_that_was_lost_is_not_given_back_for_another_request(db: Database) -> None:
-    """Lost: re_1 was withdrawn, and 300 were taken back for re_2. The app says both again, and a look-up comes between."""
+    """Lost: re_1 was withdrawn, and 300 taken back for re_2. The app says both again, and a look-up comes between."""
     paid = record_transfer(db)
     request_reversal(db)
     call(db, "look_up_first", p_reason="a standby was promoted")
