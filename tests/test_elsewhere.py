@@ -278,15 +278,18 @@ def test_ours_that_was_lost_is_not_given_back_for_another_request(db: Database) 
     assert claim_sends(db) == []
 
 
-def test_ours_that_was_lost_is_given_back_for_its_own_request(db: Database) -> None:
-    """Its part has another number now: the lost history had the request's parts otherwise."""
+@pytest.mark.parametrize(("request_id", "part"), [("re_1", 2), ("re_2", 1)])
+def test_ours_that_was_lost_is_given_back_for_a_withdrawn_request(db: Database, request_id: str, part: int) -> None:
+    """Of the same request, whose parts had other numbers, or of one for which nothing was left when it came again."""
     paid = record_transfer(db)
     request_reversal(db)
     call(db, "look_up_first", p_reason="a standby was promoted")
     pass_since_failover(db, "3 hours")
     withdraw(db)
+    request_reversal(db, p_reversal_request_id="re_2")
+    withdraw(db, request="re_2")
 
-    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db, part=2)}
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db, request=request_id, part=part)}
     record_one(db, seen(claim(db)[0], lost))
 
     assert (300, "reversed", None) in story(db)

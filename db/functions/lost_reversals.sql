@@ -63,7 +63,10 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v_mark text := format('reversal:%s:', (select c.database_id from marketplace.stripe_control as c));
-  v_own text := format('%s%s:%s:', v_mark, p_row.stripe_transfer_id, p_row.reversal_request_id);
+  v_of text := format('%s%s:', v_mark, p_row.stripe_transfer_id);
+  v_is_evidence boolean := exists (
+    select from marketplace.reversal_requests as r
+    where r.reversal_request_id = p_row.reversal_request_id and r.is_evidence);
 begin
   return (
     select coalesce(jsonb_agg(f.it), '[]')
@@ -71,10 +74,12 @@ begin
     where not coalesce(
       starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_mark)
       and f.it #>> '{metadata,seller_transfers_identity}' <> all (p_family)
-      -- Another part of the row's own request is what became of it.
-      and not (
-        starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_own)
-        and substr(f.it #>> '{metadata,seller_transfers_identity}', length(v_own) + 1) ~ '^[0-9]+$')
+      -- What was taken back for a request that is withdrawn nobody asks for again. It is to be given back, for whichever.
+      and (v_is_evidence or not exists (
+        select from marketplace.reversal_requests as r
+        where r.withdrawn_at is not null
+          and r.reversal_request_id = regexp_replace(
+            substr(f.it #>> '{metadata,seller_transfers_identity}', length(v_of) + 1), ':[0-9]+$', '')))
       -- One that rows count as made elsewhere already is used up there.
       and not exists (
         select from marketplace._rows_of_stripe_transfer(p_row.stripe_transfer_id) as t
@@ -85,7 +90,7 @@ end
 $$;
 
 comment on function marketplace._without_lost(jsonb, marketplace.seller_transfers, text[]) is
-  'A list of reversals, each with an id, without those that this database made for requests that it does not know any more. p_family: the identities of the row''s family.';
+  'A list of reversals, each with an id, without those that this database made for requests that it does not know any more, nor that they were withdrawn. p_family: the identities of the row''s family.';
 
 create or replace function marketplace._may_be_asked_again(
   p_row marketplace.seller_transfers, p_found jsonb, p_family text[]
