@@ -68,6 +68,7 @@ create or replace function marketplace._allocated(p_allocation jsonb)
 returns table (transfer_key text, asked bigint)
 language plpgsql
 immutable
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -83,6 +84,7 @@ create or replace function marketplace._requested(p_ids bigint[], p_allocation j
 returns table (id bigint, asked bigint)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin

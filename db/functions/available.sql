@@ -39,6 +39,7 @@ create or replace function marketplace._parts_of_key(p_root_id bigint)
 returns table (id bigint, free bigint, awaited bigint, is_last boolean)
 language plpgsql
 stable
+rows 2
 set search_path = pg_catalog, pg_temp
 as $$
 begin

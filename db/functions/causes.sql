@@ -4,6 +4,7 @@ create or replace function marketplace._causes_of_charge(p_charge_id text)
 returns table (cause_id text, reason text, amount bigint, currency text, created_at timestamptz, is_of_app boolean)
 language plpgsql
 stable
+rows 2
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -58,6 +59,7 @@ create or replace function marketplace._requests_for(p_cause_id text)
 returns setof marketplace.reversal_requests
 language plpgsql
 stable
+rows 2
 set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -6,6 +6,7 @@ returns trigger
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_root marketplace.seller_transfers;
@@ -17,14 +18,21 @@ begin
   -- adds up by itself; so this one's changes add up to nothing, or it is refused here. A lock on the root would be taken
   -- after locks on its slices, against the order that requests lock in.
   select t.* into v_root from marketplace.seller_transfers as t where t.id = coalesce(NEW.root_id, NEW.id);
+  -- A successor is of the family of the row that it took over from: that is asked below, at its own birth. Looked for
+  -- in the whole table, the planner may read every successor there is, once for each row that changed.
+  with family as materialized (
+    select t.id, t.amount, t.successor_of, t.status, t.call_params
+    from marketplace.seller_transfers as t where t.id = v_root.id
+    union all
+    select t.id, t.amount, t.successor_of, t.status, t.call_params
+    from marketplace.seller_transfers as t where t.root_id = v_root.id
+  )
   select
-    sum(t.amount) filter (where not exists (
-      select from marketplace.seller_transfers as s where s.successor_of = t.id)),
-    coalesce(bool_or(t.call_params -> 'amount' is distinct from to_jsonb(t.amount)) filter (
-      where t.call_params is not null and t.status in ('pending', 'failed', 'reversal_pending')), false)
+    sum(f.amount) filter (where not exists (select from family as s where s.successor_of = f.id)),
+    coalesce(bool_or(f.call_params -> 'amount' is distinct from to_jsonb(f.amount)) filter (
+      where f.call_params is not null and f.status in ('pending', 'failed', 'reversal_pending')), false)
   into v_sum, v_call_is_stale
-  from marketplace.seller_transfers as t
-  where t.id = v_root.id or t.root_id = v_root.id;
+  from family as f;
 
   if v_root.id is null or v_sum is distinct from v_root.original_amount::numeric then
     v_problem := format('come to %s instead of %s', v_sum, v_root.original_amount);

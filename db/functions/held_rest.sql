@@ -53,6 +53,7 @@ create or replace function marketplace._unpaid_slices(p_row marketplace.seller_t
 returns setof marketplace.seller_transfers
 language plpgsql
 stable
+rows 2
 set search_path = pg_catalog, pg_temp
 as $$
 begin

@@ -59,6 +59,7 @@ create or replace function marketplace._rows_of_key(p_root_id bigint)
 returns setof marketplace.seller_transfers
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$
@@ -79,6 +80,7 @@ create or replace function marketplace._rows_of_stripe_transfer(p_stripe_transfe
 returns setof marketplace.seller_transfers
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$

@@ -76,6 +76,7 @@ create or replace function marketplace._moved_by_dispute(p_object jsonb)
 returns table (amount numeric, currency text)
 language plpgsql
 immutable
+rows 2
 set search_path = pg_catalog, pg_temp
 as $$
 begin

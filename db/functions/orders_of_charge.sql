@@ -88,6 +88,7 @@ create or replace function marketplace._transfers_of_charge(p_charge_id text, p_
 returns table (id bigint, order_id text, transfer_key text, original_amount bigint, currency text, quantum smallint)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$

@@ -48,6 +48,7 @@ comment on function marketplace._note_transfer_created(jsonb) is
 create or replace function marketplace._lock_sent_row(p_transfer jsonb)
 returns setof marketplace.seller_transfers
 language plpgsql
+rows 1
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -74,6 +75,7 @@ create or replace function marketplace._row_sent_as(p_root_id bigint, p_transfer
 returns setof marketplace.seller_transfers
 language plpgsql
 stable
+rows 2
 set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -117,7 +117,7 @@ begin
       when 'transfer' then marketplace._is_transfer(p_object)
         and marketplace._read_amount(p_object -> 'amount_reversed') is not null
       when 'transfer_reversal' then marketplace._is_reversal(p_object)
-        and p_object ->> 'transfer' ~ '^tr_[A-Za-z0-9]{1,250}$'
+        and p_object ->> 'transfer' ~ '^tr_[A-Za-z0-9]+$' and length(p_object ->> 'transfer') <= 253
         and coalesce(p_object ->> 'status', 'succeeded') in ('pending', 'succeeded', 'failed', 'canceled')
     end;
 end

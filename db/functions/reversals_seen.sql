@@ -37,7 +37,7 @@ as $$
       -- Those made before the generation was noted were of the first.
       coalesce(f.it #>> '{metadata,seller_transfers_generation}', '1') as generation,
       f.it ->> 'object' is not distinct from 'transfer_reversal'
-        and coalesce(f.it ->> 'id', '') ~ '^trr_[A-Za-z0-9]{1,250}$'
+        and coalesce(f.it ->> 'id', '') ~ '^trr_[A-Za-z0-9]+$' and length(f.it ->> 'id') <= 254
         and f.it ->> 'transfer' is not distinct from p_row.stripe_transfer_id
         and marketplace._read_amount(f.it -> 'amount') is not null
         and coalesce(f.it ->> 'status', 'succeeded') in ('pending', 'succeeded', 'failed', 'canceled') as readable

@@ -58,6 +58,7 @@ create or replace function marketplace._our_reversals(p_transfer jsonb)
 returns table (id text, amount bigint, held marketplace.seller_transfers)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -74,7 +75,7 @@ begin
       or (t.call_part is not null and r.it #>> '{metadata,seller_transfers_identity}' = marketplace._reversal_identity(
         v_database_id, t.stripe_transfer_id, t.reversal_request_id, t.call_part))
     where coalesce(r.it ->> 'status', 'succeeded') in ('pending', 'succeeded')
-      and coalesce(r.it ->> 'id', '') ~ '^trr_[A-Za-z0-9]{1,250}$'
+      and coalesce(r.it ->> 'id', '') ~ '^trr_[A-Za-z0-9]+$' and length(r.it ->> 'id') <= 254
     order by r.it ->> 'id', t.id desc;
 end
 $$;

@@ -26,6 +26,7 @@ create or replace function marketplace._shares_of_charge(
 returns table (root_id bigint, missing bigint, over bigint)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 set plan_cache_mode = force_generic_plan
 as $$

@@ -74,6 +74,7 @@ create or replace function marketplace._left_of_order(p_order_id text)
 returns table (id bigint, transfer_key text, currency text, quantum smallint, available bigint)
 language plpgsql
 stable
+rows 10
 set search_path = pg_catalog, pg_temp
 as $$
 begin

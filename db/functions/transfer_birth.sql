@@ -40,6 +40,7 @@ create or replace function marketplace._known_transfer(
 )
 returns setof marketplace.seller_transfers
 language plpgsql
+rows 1
 set search_path = pg_catalog, pg_temp
 as $$
 declare
