@@ -195,9 +195,7 @@ def test_ordinary_work_asks_nothing_at_commit(db: Database) -> None:
 def test_a_family_is_added_up_without_going_through_the_successors_of_others(db: Database) -> None:
     def readings() -> object:
         # Of the whole table's; few or many, the planner may read all of them to find those of one family.
-        return value(
-            db, "select pg_stat_get_xact_numscans('marketplace.idx_seller_transfers_successor_of'::regclass)"
-        )
+        return value(db, "select pg_stat_get_xact_numscans('marketplace.idx_seller_transfers_successor_of'::regclass)")
 
     record_transfer(db, 1)
     request_parts(db, {"key-1": 1})

@@ -33,14 +33,15 @@ def load_functions(connection: Any) -> None:
             cursor.execute(f"set local check_function_bodies = {check_bodies}")
             for path in files:
                 cursor.execute(path.read_text(encoding="utf-8"))
-        _drop_old_helpers(cursor, "".join(p.read_text(encoding="utf-8") for p in files))
+        texts = [path.read_text(encoding="utf-8") for path in files]
+        _drop_old_helpers(cursor, texts)
         cursor.execute(
             "insert into marketplace.schema_release (migration_head, functions_sha256) values (%s, %s) "
             "on conflict on constraint pk_schema_release do update set migration_head = excluded.migration_head, "
             "functions_sha256 = excluded.functions_sha256, loaded_at = clock_timestamp(), loaded_by = session_user",
             (head.removesuffix(".sql"), digest),
         )
-        note_functions(cursor, [path.read_text(encoding="utf-8") for path in files])
+        note_functions(cursor, texts)
         # yoyo made its tables where the path begins. Nothing is compared there: the operator might be anybody's.
         cursor.execute("set local search_path to default")
         cursor.execute("select migration_id, applied_at_utc from _yoyo_migration")
@@ -50,16 +51,33 @@ def load_functions(connection: Any) -> None:
         cursor.execute("set local search_path to default")
 
 
-def _drop_old_helpers(cursor: Any, source: str) -> None:
-    """Drop what an earlier release had for itself. What others may call is dropped by a migration, or stays."""
-    defined = re.findall(r"^create or replace function marketplace\.(\w+)", source, re.MULTILINE)
+def _drop_old_helpers(cursor: Any, texts: list[str]) -> None:
+    """Drop what an earlier release had for itself, under another name or with other arguments.
+
+    What others may call is dropped by a migration, or stays.
+    """
+    defined = _defined(texts)
     cursor.execute(
-        "select p.oid::regprocedure from pg_proc as p where p.pronamespace = 'marketplace'::regnamespace "
-        r"and p.proname like '\_%%' and p.proname <> all (%s::text[])",
-        (defined,),
+        "select p.oid::regprocedure, p.proname, p.prosrc from pg_proc as p"
+        " where p.pronamespace = 'marketplace'::regnamespace and p.proname like '\\_%'"
     )
-    for (helper,) in cursor.fetchall():
-        cursor.execute(f"drop routine {helper}")
+    found = cursor.fetchall()
+    named = set(re.findall(r"^create or replace function marketplace\.(\w+)", "".join(texts), re.MULTILINE))
+    loaded = {name for _, name, body in found if (name, body) in defined}
+    for helper, name, body in found:
+        if name not in named or (name in loaded and (name, body) not in defined):
+            cursor.execute(f"drop routine {helper}")
+
+
+def _defined(texts: list[str]) -> set[tuple[str, str]]:
+    """Each function that is made in these files: its name and its body."""
+    return {
+        (name, body)
+        for text in texts
+        for name, body in re.findall(
+            r"^create or replace function marketplace\.(\w+)\(.*?\bas \$\$(.*?)\$\$;", text, re.MULTILINE | re.DOTALL
+        )
+    }
 
 
 def note_functions(cursor: Any, texts: list[str]) -> None:
@@ -67,14 +85,8 @@ def note_functions(cursor: Any, texts: list[str]) -> None:
     cursor.execute(
         "select oid, proname, prosrc from pg_catalog.pg_proc where pronamespace = 'marketplace'::regnamespace"
     )
-    bodies = {
-        (name, body)
-        for text in texts
-        for name, body in re.findall(
-            r"^create or replace function marketplace\.(\w+)\(.*?\bas \$\$(.*?)\$\$;", text, re.MULTILINE | re.DOTALL
-        )
-    }
-    ours = [oid for oid, name, body in cursor.fetchall() if (name, body) in bodies]
+    defined = _defined(texts)
+    ours = [oid for oid, name, body in cursor.fetchall() if (name, body) in defined]
     cursor.execute("delete from marketplace.schema_functions")
     cursor.execute(
         "insert into marketplace.schema_functions (signature, sha256, callers) "

@@ -98,12 +98,19 @@ MUTANTS = (
         "takes-what-is-paid-first",
         "Of what is given back the seller is sent more than the difference, and it is taken from him again.",
         "test_dispute_parts.py",
-        (_ASK, "greatest(0, least(p.unpaid, p_asked - p.unpaid_before))\n", "0\n"),
+        (_ASK, "greatest(0, least(v_part.unpaid, v_now - v_part.unpaid_before))\n", "0\n"),
         (
             _ASK,
-            "least(p.free - p.unpaid, p_asked - p.all_unpaid - (p.free_before - p.unpaid_before))",
-            "least(p.free, p_asked - p.free_before)",
+            "least(v_part.free - v_part.unpaid,\n"
+            "          v_now - v_part.all_unpaid - (v_part.free_before - v_part.unpaid_before))",
+            "least(v_part.free, v_now - v_part.free_before)",
         ),
+    ),
+    mutant(
+        "takes-other-money-for-what-is-under-way",
+        "More is taken of the seller than is asked, until a reversal under way is known and given back.",
+        "test_dispute_parts.py",
+        (_ASK, "v_now := p_asked - v_part.later;", "v_part.later := 0; v_now := p_asked;"),
     ),
     mutant(
         "release-taken-for-a-refund",

@@ -97,6 +97,6 @@ MUTANTS = (
         "foreign-function-adopted",
         "A function that somebody brought in is noted as ours at the next deploy.",
         "test_check_functions.py::test_loading_again_mends_what_was_replaced_and_keeps_pointing_at_what_is_foreign",
-        (_LOADER, "if (name, body) in bodies]", "]"),
+        (_LOADER, "if (name, body) in defined]", "]"),
     ),
 )

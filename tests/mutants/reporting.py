@@ -118,8 +118,8 @@ MUTANTS = (
         "test_settle.py::test_a_success_that_is_about_something_else_says_nothing",
         (
             _VERDICT,
-            "p_object ->> 'object' is not distinct from 'transfer_reversal'\n    and coalesce",
-            "coalesce",
+            "p_object ->> 'object' is not distinct from 'transfer_reversal'\n",
+            "true\n",
         ),
     ),
     mutant(
