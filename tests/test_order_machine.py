@@ -275,7 +275,9 @@ class Orders(RuleBasedStateMachine):
         self.strangers += 1
         transfers = list(self.world.stripe.transfers.values())
         transfer = transfers[which % len(transfers)]
-        self.world.stripe.take(transfer, min(transfer.left, transfer.amount * hundredths // 100))
+        quantum = QUANTA[transfer.currency]  # Stripe takes nothing else
+        amount = min(transfer.left, transfer.amount * hundredths // 100) // quantum * quantum
+        self.world.stripe.take(transfer, amount)
 
     @precondition(lambda self: self.strangers < STRANGERS)
     @rule(which=WHICH, alike=ALIKE)
