@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.support.databases import Database, rows, value
-from tests.support.events import asked, by_events, event, ingest, refunded
+from tests.support.events import asked, by_events, event, ingest, refund, refunded
 from tests.support.evidence import shown_reversed, tell
 from tests.support.failovers import pass_since_failover
 from tests.support.look_ups import foreign, ours, pass_time, seen
@@ -308,6 +308,24 @@ def test_ours_that_was_lost_is_waited_for_before_it_counts_as_made_elsewhere(db:
     pass_since_failover(db, "1 hour")
     assert record_one(db, seen(claim_again(db, part["id"]), lost))["verdict"] == "already_reversed"
     assert (100, "reversed", None) in story(db)
+
+
+def test_ours_that_was_lost_under_another_number_is_not_taken_back_again(db: Database) -> None:
+    """The lost history heard of the refund first, and of the transfer later: its share was asked by a second request."""
+    by_events(db)
+    paid = record_transfer(db, p_source_charge="ch_1", p_charge_amount=1000)
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    pass_since_failover(db, "3 hours")
+    ingest(db, event("refund.updated", refund("re_1", 500)))
+
+    lost = {**foreign(paid, "trr_lost", 500), "metadata": reversal_mark(db, request="re_1+2")}
+    (looked,) = claim(db)
+    assert record_one(db, seen(looked, lost))["verdict"] == "mismatch"
+    assert claim(db) == []
+
+    call(db, "mark_reversed", p_id=looked["id"], p_stripe_reversal_id="trr_lost", p_reason="that is its share")
+    at_commit(db)
+    assert story(db) == [(500, "completed", None), (500, "reversed", None)]
 
 
 def test_ours_that_was_counted_as_made_elsewhere_is_used_up_there(db: Database) -> None:

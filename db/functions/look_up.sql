@@ -103,6 +103,10 @@ begin
     elsif verdict = 'already_reversed' and marketplace._may_be_asked_again(p_row, p_outcome.found, v_family) then
       verdict := 'unclear';
       words := 'A request that this database has lost took some of it: that may be asked again, or this one withdrawn.';
+    elsif verdict = 'absent' and not marketplace._is_unwanted(p_row) then
+      select 'mismatch', w.said into verdict, words
+      from marketplace._lost_of_same_cause(p_outcome.found, p_row, v_family) as w (said) where w.said is not null;
+      verdict := coalesce(verdict, 'absent');
     end if;
   end if;
 end

@@ -109,3 +109,37 @@ $$;
 
 comment on function marketplace._may_be_asked_again(marketplace.seller_transfers, jsonb, text[]) is
   'True for as long after look_up_first as requests under way may arrive, if a look-up found a reversal that this database made for a request that it does not know any more.';
+
+create or replace function marketplace._lost_of_same_cause(
+  p_found jsonb, p_row marketplace.seller_transfers, p_family text[]
+)
+returns text
+language plpgsql
+stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_of text := format('reversal:%s:%s:', (select c.database_id from marketplace.stripe_control as c),
+    p_row.stripe_transfer_id);
+  v_cause text := (
+    select r.asked_for from marketplace.reversal_requests as r
+    where r.reversal_request_id = p_row.reversal_request_id);
+begin
+  -- Events ask for one refund or dispute as often as money comes to light, by requests that are numbered: a lost history
+  -- may have numbered them otherwise.
+  return (
+    select format('mismatch: Stripe has %s under another number of %s, asked for in a history that is lost',
+      string_agg(format('%s (%s)', f.it ->> 'id', f.it ->> 'amount'), ', '), v_cause)
+    from jsonb_array_elements(p_found) as f (it)
+    where f.it #>> '{metadata,seller_transfers_identity}' <> all (p_family)
+      and not exists (
+        select from marketplace.seller_transfers as t where t.stripe_reversal_id = f.it ->> 'id')
+      and f.it ->> 'status' is distinct from 'failed' and f.it ->> 'status' is distinct from 'canceled'
+      and starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_of || v_cause)
+      and substr(f.it #>> '{metadata,seller_transfers_identity}', length(v_of || v_cause) + 1) ~ '^(\+[0-9]+)?:[0-9]+$'
+    having count(*) > 0);
+end
+$$;
+
+comment on function marketplace._lost_of_same_cause(jsonb, marketplace.seller_transfers, text[]) is
+  'What to park a row for that a look-up found nothing of, but reversals that a lost history of this database asked for the same refund or dispute; null if there are none.';
