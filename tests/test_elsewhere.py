@@ -311,7 +311,7 @@ def test_ours_that_was_lost_is_waited_for_before_it_counts_as_made_elsewhere(db:
 
 
 def test_ours_that_was_lost_under_another_number_is_not_taken_back_again(db: Database) -> None:
-    """The lost history heard of the refund first, and of the transfer later: its share was asked by a second request."""
+    """The lost history heard of the refund before the transfer: its share was asked by a second request."""
     by_events(db)
     paid = record_transfer(db, p_source_charge="ch_1", p_charge_amount=1000)
     call(db, "look_up_first", p_reason="a standby was promoted")

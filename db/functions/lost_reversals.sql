@@ -136,7 +136,7 @@ begin
         select from marketplace.seller_transfers as t where t.stripe_reversal_id = f.it ->> 'id')
       and f.it ->> 'status' is distinct from 'failed' and f.it ->> 'status' is distinct from 'canceled'
       and starts_with(f.it #>> '{metadata,seller_transfers_identity}', v_of || v_cause)
-      and substr(f.it #>> '{metadata,seller_transfers_identity}', length(v_of || v_cause) + 1) ~ '^(\+[0-9]+)?:[0-9]+$'
+      and substr(f.it #>> '{metadata,seller_transfers_identity}', length(v_of || v_cause) + 1) ~ '^([+][0-9]+)?:[0-9]+$'
     having count(*) > 0);
 end
 $$;
