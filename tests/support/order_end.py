@@ -30,6 +30,7 @@ def finish(world: World) -> None:
         raise AssertionError(f"there is no end to it: {_open(world)}")
     world.check()
     _check_end(world)
+    _check_shares(world)
 
 
 def _tell_all(world: World) -> bool:
@@ -77,3 +78,37 @@ def _check_end(world: World) -> None:
         assert has == here, f"{key} has {has}, the rows say {here}: {mine}"
         # What others took may be what was asked.
         assert wanted.start - taken <= has < wanted.stop, f"{key} has {has}, is to have {wanted}, {taken} taken: {mine}"
+
+
+def _check_shares(world: World) -> None:
+    """What the view says that refunds and disputes took of each seller is what he was to have and has not."""
+    found = rows(
+        world.db,
+        """
+        select s.*, h.meant, h.meant - h.has as gone
+        from (
+          select
+            t.order_id, t.seller_id,
+            sum(t.original_amount) filter (where t.transfer_key is not null) as meant,
+            coalesce(sum(t.amount) filter (where t.status = 'completed'), 0) as has,
+            bool_or(t.parked_reason is not null) as is_parked,
+            -- Nobody asked for it, and it was not sent: the view says nothing of that.
+            bool_or(t.status = 'permanently_failed' and t.reversal_request_id is null and not exists (
+              select from marketplace.seller_transfers as n where n.successor_of = t.id)) as is_unsent
+          from marketplace.seller_transfers as t group by t.order_id, t.seller_id
+        ) as h
+        inner join (
+          select
+            s.order_id, s.seller_id, sum(s.taken_back - s.given_back + s.not_sent) as net,
+            sum(s.under_way) as under_way, sum(s.not_taken_back) as not_taken_back,
+            bool_and(s.asked >= s.taken_back - s.given_back + s.not_sent) as is_all_asked,
+            max(s.asked) filter (where s.reason = 'dispute') as most
+          from marketplace.request_shares as s group by s.order_id, s.seller_id
+        ) as s using (order_id, seller_id)
+        where not h.is_parked and not h.is_unsent
+        """,
+    )
+    for each in found:
+        assert (each["under_way"], each["is_all_asked"]) == (0, True), each
+        assert (each["most"] or 0) <= each["meant"], each
+        assert each["net"] == each["gone"] or each["not_taken_back"], each
