@@ -25,6 +25,7 @@ from tests.support.transfers import (
     record,
     record_one,
     refusal,
+    register,
     report,
     request_lines,
     request_parts,
@@ -732,6 +733,20 @@ def test_what_somebody_else_took_of_it_all_is_not_paid_again_for_a_request_that_
     (row_of_it,) = family(db, transfer_id)
     assert (row_of_it["status"], row_of_it["reversal_request_id"]) == ("reversed", "elsewhere:tr_1:1000")
     assert value(db, "select count(*) from marketplace.seller_transfers where compensates is not null") == 0
+
+
+def test_whose_a_key_is_is_found_without_reading_the_history_from_its_beginning(db: Database) -> None:
+    def readings() -> object:
+        return value(db, "select pg_stat_get_xact_numscans('marketplace.transfer_attempts'::regclass)")
+
+    register(db, "worker-1")
+    db.execute("update marketplace.runners set stripe_account = null")
+    with db.transaction():
+        before = readings()
+        assert value(db, "select marketplace._is_key_known('worker-1')") is False
+        assert readings() == before
+    record_one(db, sent(claimed_send(db)))
+    assert value(db, "select marketplace._is_key_known('worker-1')") is True
 
 
 @pytest.mark.parametrize("was_reversed", [True, False])

@@ -5,6 +5,8 @@ returns boolean
 language plpgsql
 stable
 set search_path = pg_catalog, pg_temp
+-- What is asked for is at the end of a history of years: from its beginning, the first to fit is the last to be read.
+set enable_seqscan = off
 as $$
 declare
   v_runner marketplace.runners;
