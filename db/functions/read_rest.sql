@@ -14,9 +14,8 @@ declare
 begin
   -- What was made elsewhere is evidence once; siblings may have used some of it.
   select p_foreign_sum - coalesce(sum(s.amount), 0) into v_unused
-  from marketplace.seller_transfers as s
-  where (s.root_id = coalesce(p_row.root_id, p_row.id) or s.id = coalesce(p_row.root_id, p_row.id))
-    and s.stripe_transfer_id = p_row.stripe_transfer_id
+  from marketplace._family(coalesce(p_row.root_id, p_row.id)) as s
+  where s.stripe_transfer_id = p_row.stripe_transfer_id
     and s.status = 'reversed' and s.stripe_reversal_id is null;
   if p_transfer ->> 'currency' is distinct from p_row.currency then
     verdict := 'mismatch';

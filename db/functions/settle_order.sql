@@ -60,7 +60,7 @@ begin
   select t.id into v_id
   from marketplace.seller_transfers as t
   inner join marketplace.reversal_requests as r on r.reversal_request_id = t.reversal_request_id
-  where t.order_id = p_order_id and t.status = 'reversal_pending' and t.parked_reason is null and r.is_evidence
+  where t.order_id = p_order_id and t.status = 'reversal_pending' and num_nulls(t.parked_reason) = 1 and r.is_evidence
   limit 1;
   if found then
     perform marketplace._not_yet(format('transfer %s may have been reversed elsewhere, and is looked up', v_id));
