@@ -44,6 +44,7 @@ create or replace function marketplace._claim_calls(p_kind text, p_worker text, 
 returns setof marketplace.stripe_call
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_now timestamptz;

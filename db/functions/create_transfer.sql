@@ -12,6 +12,7 @@ returns setof marketplace.seller_transfers
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_id bigint;
@@ -50,6 +51,7 @@ returns setof marketplace.seller_transfers
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_known marketplace.seller_transfers;

@@ -1,7 +1,8 @@
 -- A transfer, the slices that were split off it, and what took over from them: what they share.
 --
 -- Helpers that return rows say about how many: told nothing, the planner takes them for a thousand. Of two such in one
--- statement it expects so much work that it compiles it first, which takes 20 ms each time.
+-- statement it expects so much work that it compiles it first, which takes 20 ms each time. Where statistics are
+-- missing it still would: what an app or a runner calls does without (jit = off).
 
 create or replace function marketplace._is_left(p_row marketplace.seller_transfers)
 returns boolean

@@ -4,6 +4,7 @@ create or replace function marketplace._record_outcomes(p_outcomes jsonb, p_acti
 returns setof marketplace.recorded_outcome
 language plpgsql
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_now timestamptz;

@@ -15,6 +15,7 @@ returns setof marketplace.seller_transfers
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_ids bigint[];

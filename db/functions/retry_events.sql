@@ -7,6 +7,7 @@ returns setof marketplace.ingested_event
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 set plan_cache_mode = force_generic_plan
 as $$
 declare

@@ -10,6 +10,7 @@ returns setof marketplace.seller_transfers
 language plpgsql
 security definer
 set search_path = pg_catalog, pg_temp
+set jit = off
 as $$
 declare
   v_ids text[];
