@@ -164,8 +164,7 @@ def test_a_smaller_refund_leaves_the_remainder_held(db: Database) -> None:
     ]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("was_sent", [True, False])
+@pytest.mark.parametrize(("when", "was_sent"), [("before", True), ("before", False), ("after", False)])
 def test_the_refund_asked_and_withdrawn_again_pays_the_rest_once(db: Database, when: str, was_sent: bool) -> None:
     transfer_id = lost_send(db)
     other = [("tr_2", 300, "re_1:1")] if was_sent else []
@@ -191,6 +190,49 @@ def test_the_refund_asked_and_withdrawn_again_pays_the_rest_once(db: Database, w
         (300, "permanently_failed", None, "re_1"),
         (300, "completed", "tr_2", None),
     ]
+
+
+@pytest.mark.parametrize("was_sent", [True, False])
+def test_what_was_paid_for_one_refund_is_looked_for_before_another_has_the_rest(db: Database, was_sent: bool) -> None:
+    transfer_id = lost_send(db)
+    other = [("tr_2", 300, "re_1:1")] if was_sent else []
+    ask(db)
+    withdraw(db)
+    ask(db, request="re_2")
+    find(db, transfer_id, *other)
+
+    leased = claim_send_again(db, family(db, transfer_id)[-1]["id"])
+    first = transfer_object(leased, "tr_1", amount=700, metadata={})
+    record_one(db, transfers_found(leased, first, *(marked(db, leased, *each) for each in other)))
+
+    # Of 1000, 300 are refunded: they are taken of what is certain to be paid, and the rest is paid once.
+    assert books(db, transfer_id) == [
+        (400, "completed", "tr_1", None),
+        (300, "permanently_failed", None, "re_1"),
+        (300, "completed", "tr_2", None) if was_sent else (300, "pending", None, None),
+        (300, "reversal_pending", "tr_1", "re_2"),
+    ]
+
+
+def test_what_was_paid_beside_is_a_persons_where_nobody_says_in_time_what_for(db: Database) -> None:
+    transfer_id = lost_send(db)
+    find(db, transfer_id, ("tr_2", 300, "re_1:1"))
+    ask(db, request="re_2")
+    assert books(db, transfer_id) == [
+        (400, "completed", "tr_1", None),
+        (300, "pending", None, None),
+        (300, "reversal_pending", "tr_1", "re_2"),
+    ]
+
+    held = family(db, transfer_id)[1]["id"]
+    (going_on,) = call(db, "retry_now", p_id=held, p_reason="all was asked again")
+    leased = claim_send_again(db, going_on["id"])
+    first = transfer_object(leased, "tr_1", amount=700, metadata={})
+    record_one(db, transfers_found(leased, first, marked(db, leased, "tr_2", 300, "re_1:1")))
+    assert "tr_2 (300 usd)" in transfer(db, going_on["id"])["parked_reason"]
+    call(db, "mark_paid", p_id=going_on["id"], p_stripe_transfer_id="tr_2", p_reason="it was sent for re_1")
+
+    assert transfer(db, going_on["id"])["status"] == "completed"
 
 
 def test_what_a_lost_history_sent_beside_it_is_named(db: Database) -> None:

@@ -74,10 +74,12 @@ begin
   if v_rest < 0 then
     perform marketplace._pay_slices(v_settled, -v_rest, p_now);
   end if;
-  perform marketplace._follow_up(v_row.id, p_now);
   if v_held_id is not null then
+    -- Before others are offered it: what the lost history sent instead, beside this one, is found under their name alone.
     perform marketplace._take_held_for_withdrawn(v_held_id, p_now);
+    perform marketplace._doubt_held(v_held_id, p_outcome.found);
   end if;
+  perform marketplace._follow_up(v_row.id, p_now);
   if v_settled.status = 'completed' then
     perform marketplace._hear_again(v_settled.stripe_transfer_id, v_settled.order_id);
     if v_read.reversed > 0 then

@@ -37,6 +37,36 @@ $$;
 comment on function marketplace._take_held_for_withdrawn(bigint, timestamptz) is
   'Takes a held part for requests that were withdrawn before they could have any of it, and lets what they took go on. The order is locked.';
 
+create or replace function marketplace._doubt_held(p_id bigint, p_found jsonb)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_row marketplace.seller_transfers;
+  v_key text;
+  v_database_id uuid := (select c.database_id from marketplace.stripe_control as c);
+begin
+  select t.* into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
+  v_key := marketplace._family_key(v_row);
+  -- The lost history has sent something beside for the same money: who asks for this part may be given what is paid
+  -- already. Nobody has it before it was looked for by itself.
+  update marketplace.seller_transfers
+  set call_unknown = true
+  where id = p_id and marketplace._is_held(v_row) and exists (
+    select from jsonb_array_elements(p_found) as f (it)
+    where f.it #>> '{metadata,transfer_key}' = v_key
+      and starts_with(f.it #>> '{metadata,seller_transfers_identity}', format('transfer:again:%s:', v_database_id))
+      and not marketplace._is_recorded(f.it ->> 'id')
+      and f.it #>> '{metadata,seller_transfers_identity}' not in (
+        select marketplace._send_identity(v_database_id, v_key, k.made_for)
+        from marketplace._rows_of_key(marketplace._key_root(v_row)) as k));
+end
+$$;
+
+comment on function marketplace._doubt_held(bigint, jsonb) is
+  'Leaves a held part to a person where a look-up has found, beside its transfer, another of ours for the same key that no row here is looked for by. The order is locked.';
+
 create or replace function marketplace._pay_slices(
   p_row marketplace.seller_transfers, p_amount bigint, p_now timestamptz
 )
