@@ -4,6 +4,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from tests.support.databases import Database, rows, value
 from tests.support.events import asked, by_events, event, ingest, refund, refunded
@@ -326,6 +327,45 @@ def test_ours_that_was_lost_under_another_number_is_not_taken_back_again(db: Dat
     call(db, "mark_reversed", p_id=looked["id"], p_stripe_reversal_id="trr_lost", p_reason="that is its share")
     at_commit(db)
     assert story(db) == [(500, "completed", None), (500, "reversed", None)]
+
+
+@pytest.mark.parametrize(
+    "said", [{"p_amount": 300}, {"p_allocation": Jsonb([{"transfer_key": "key-1", "amount": 300}])}]
+)
+@pytest.mark.parametrize("was_reversed", [True, False])
+def test_what_was_lost_is_looked_for_where_the_app_says_the_withdrawal_before_the_request(
+    db: Database, said: dict[str, Any], was_reversed: bool
+) -> None:
+    paid = record_transfer(db)
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    pass_since_failover(db, "3 hours")
+    withdraw(db, request="re_1")
+    assert [each["amount"] for each in request_reversal(db, **said)] == [300]
+    assert request_reversal(db, **said)[0]["status"] == "reversal_pending"
+
+    (looked,) = claim(db)
+    assert looked["action"] == "look_up_reversals"
+    lost = {**foreign(paid, "trr_lost", 300), "metadata": reversal_mark(db)}
+    record_one(db, seen(looked, lost) if was_reversed else seen(looked))
+
+    at_commit(db)
+    given_back = rows(db, "select amount, status from marketplace.seller_transfers where compensates is not null")
+    assert given_back == ([{"amount": 300, "status": "pending"}] if was_reversed else [])
+    assert claim(db) == []
+    assert value(db, "select count(*) from marketplace.needs_attention where problem <> 'commits lost'") == 0
+
+
+def test_a_withdrawal_before_its_request_takes_nothing_if_nothing_was_lost_or_less_is_left(
+    db: Database,
+) -> None:
+    record_transfer(db)
+    withdraw(db, request="re_1")
+    assert request_reversal(db, p_amount=300) == []
+    call(db, "look_up_first", p_reason="a standby was promoted")
+    withdraw(db, request="re_2")
+    assert request_reversal(db, p_reversal_request_id="re_2", p_amount=3000) == []
+    withdraw(db, request="re_3")
+    assert [each["amount"] for each in request_reversal(db, p_reversal_request_id="re_3")] == [1000]
 
 
 def test_ours_that_was_counted_as_made_elsewhere_is_used_up_there(db: Database) -> None:

@@ -22,6 +22,7 @@ declare
   v_allocation jsonb := p_allocation;
   v_root record;
   v_is_new boolean;
+  v_is_withdrawn boolean := false;
   v_before text;
 begin
   perform marketplace._require_reversal_request(p_order_id, p_reversal_request_id, p_reason);
@@ -38,8 +39,11 @@ begin
   values (p_reversal_request_id, p_order_id, p_reason, num_nulls(p_amount, p_allocation) = 2, p_amount)
   on conflict on constraint pk_reversal_requests do nothing;
   v_is_new := found;
-  if v_is_new or marketplace._fill_in_withdrawn(
-    p_order_id, p_reversal_request_id, p_reason, p_amount, p_allocation) then
+  if not v_is_new then
+    v_is_withdrawn := marketplace._fill_in_withdrawn(
+      p_order_id, p_reversal_request_id, p_reason, p_amount, p_allocation);
+  end if;
+  if v_is_new or v_is_withdrawn then
     if v_ids = '{}' then
       raise exception 'no transfer is known for order %', p_order_id
         using errcode = 'ST004',
@@ -65,6 +69,8 @@ begin
     end loop;
     perform marketplace._give_reason(v_before);
     perform pg_notify('seller_transfers_due', '');
+  elsif v_is_withdrawn then
+    perform marketplace._look_for_withdrawn(p_order_id, p_reversal_request_id, v_ids, p_amount, p_allocation);
   end if;
   return query
     select t.* from marketplace.seller_transfers as t
