@@ -27,6 +27,7 @@ from tests.support.transfers import (
     record_one,
     record_transfer,
     refusal,
+    request_lines,
     request_parts,
     request_reversal,
     sent,
@@ -342,6 +343,7 @@ def test_what_was_lost_is_looked_for_where_the_app_says_the_withdrawal_before_th
     withdraw(db, request="re_1")
     assert [each["amount"] for each in request_reversal(db, **said)] == [300]
     assert request_reversal(db, **said)[0]["status"] == "reversal_pending"
+    assert request_lines(db) == [("key-1", 300, 300, 0)]
 
     (looked,) = claim(db)
     assert looked["action"] == "look_up_reversals"

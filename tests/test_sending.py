@@ -759,6 +759,7 @@ def test_what_a_lost_history_took_for_a_request_withdrawn_since_is_given_back(db
 
     taken, elsewhere = (each for each in family(db, transfer_id) if each["status"] == "reversal_pending")
     assert (taken["reversal_request_id"], taken["amount"], elsewhere["amount"]) == ("re_1", 300, 300)
+    assert request_lines(db) == [("key-1", 300, 300, 0)]
     database = value(db, "select database_id::text from marketplace.stripe_control")
     identity = f"reversal:{database}:{taken['stripe_transfer_id']}:re_1:1" if was_reversed else "somebody else's"
     for _ in range(2):

@@ -75,13 +75,13 @@ begin
   -- under that request it is found, and given back.
   for v_line in
     select w.* from (
-      select r.reversal_request_id, r.requested_at, l.unmet
+      select r.reversal_request_id, r.requested_at, l.unmet, l.transfer_id
       from marketplace.reversal_request_lines as l
       inner join marketplace.reversal_requests as r on r.reversal_request_id = l.reversal_request_id
       where l.transfer_id = any (marketplace._families_of_key(marketplace._key_root(p_row)))
         and l.unmet > 0 and r.withdrawn_at is not null
       union all
-      select r.reversal_request_id, r.requested_at, p_row.amount
+      select r.reversal_request_id, r.requested_at, p_row.amount, coalesce(p_row.root_id, p_row.id)
       from marketplace.reversal_requests as r
       where r.order_id = p_row.order_id and r.is_whole and r.withdrawn_at is not null and p_reversed >= p_row.amount
     ) as w
@@ -95,6 +95,7 @@ begin
     -- left to be looked for as that, for the look-ups to tell the two apart.
     exit when not v_is_lost and v_row.amount - v_amount < v_rest;
     perform marketplace._take_row(v_row, v_line.reversal_request_id, v_amount);
+    perform marketplace._note_taken(v_line.reversal_request_id, v_line.transfer_id, v_amount);
     v_rest := v_rest - v_amount;
   end loop;
 end

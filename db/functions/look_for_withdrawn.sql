@@ -32,11 +32,9 @@ begin
       -- As much as it would have taken: found, it is given back; not found, nothing has happened.
       v_amount := least(v_rest, v_row.amount);
       perform marketplace._take_row(v_row, p_reversal_request_id, v_amount);
+      perform marketplace._note_taken(p_reversal_request_id, v_root.id, v_amount);
       v_rest := v_rest - v_amount;
     end loop;
-    update marketplace.reversal_request_lines as l
-    set met = l.met + v_root.asked - v_rest, unmet = l.unmet - v_root.asked + v_rest
-    where l.reversal_request_id = p_reversal_request_id and l.transfer_id = v_root.id and v_rest < v_root.asked;
   end loop;
   perform marketplace._give_reason(v_before);
   perform pg_notify('seller_transfers_due', '');
@@ -49,3 +47,25 @@ $$;
 
 comment on function marketplace._look_for_withdrawn(text, text, bigint[], bigint, jsonb) is
   'After a failover: has what a request that was withdrawn before it came may have taken looked up under its name, and given back. Before one it does nothing. The order and its rows are locked.';
+
+create or replace function marketplace._note_taken(p_reversal_request_id text, p_root_id bigint, p_amount bigint)
+returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  update marketplace.reversal_request_lines as l
+  set met = l.met + p_amount, unmet = l.unmet - p_amount
+  where l.reversal_request_id = p_reversal_request_id and l.transfer_id = p_root_id and l.unmet >= p_amount;
+  if not found then
+    insert into marketplace.reversal_request_lines (reversal_request_id, transfer_id, transfer_key, asked, met, unmet)
+    select p_reversal_request_id, r.id, marketplace._family_key(r), p_amount, p_amount, 0
+    from marketplace.seller_transfers as r where r.id = p_root_id
+    -- What a line asks is fixed: more than it is in the rows only.
+    on conflict on constraint pk_reversal_request_lines do nothing;
+  end if;
+end
+$$;
+
+comment on function marketplace._note_taken(text, bigint, bigint) is
+  'Notes in a withdrawn request''s line what was taken for it of a transfer, to be looked for; a request of no lines is given one.';

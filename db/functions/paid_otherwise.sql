@@ -24,6 +24,8 @@ begin
     select t.* into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
     exit when not marketplace._is_left(v_row);
     perform marketplace._take_row(v_row, v_line.reversal_request_id, least(v_line.unmet, v_row.amount));
+    perform marketplace._note_taken(
+      v_line.reversal_request_id, v_line.transfer_id, least(v_line.unmet, v_row.amount));
     for v_id in
       select f.id from marketplace._family(v_line.transfer_id) as f
       where f.reversal_request_id = v_line.reversal_request_id and p_id in (f.id, f.split_from) order by f.id
