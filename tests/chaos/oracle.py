@@ -92,8 +92,8 @@ from marketplace.seller_transfers as t inner join roots as r on r.family = coale
 
 -- What the rows say of what was and is to be asked; each is of the app, or of a refund or dispute.
 create view chaos.requests as
-select r.reversal_request_id as request, r.order_id, r.is_evidence, r.withdrawn_at is not null as is_withdrawn,
-  coalesce(r.asked_for, r.reversal_request_id) as cause
+select r.reversal_request_id as request, r.order_id, r.is_evidence, r.is_whole,
+  r.withdrawn_at is not null as is_withdrawn, coalesce(r.asked_for, r.reversal_request_id) as cause
 from marketplace.reversal_requests as r;
 
 create view chaos.ours as select * from chaos.reversals where is_live and identity is not null;

@@ -3,15 +3,24 @@
 Those about sends are in send_rules.py.
 """
 
+# A request for everything takes what others let go of later, beyond its line, which is fixed: of transfer o.
+_LET_GO = """
+  (select coalesce(sum(g.asked), 0)
+   from marketplace.reversal_request_lines as g
+   inner join chaos.rows as f on f.id = g.transfer_id
+   inner join chaos.requests as w on w.request = g.reversal_request_id and w.is_withdrawn
+   where f.origin = o.origin and exists (
+     select from chaos.requests as e where e.order_id = w.order_id and e.is_whole and not e.is_withdrawn))"""
+
 # Of each transfer that the app named, over all that Stripe has for it: what is paid again may be taken for a request
 # that was made before.
-_TAKEN_AND_MET = """
+_TAKEN_AND_MET = f"""
   select
     o.origin as transfer_id, sum(o.amount) as taken,
     (select sum(l.met)
      from marketplace.reversal_request_lines as l
      inner join chaos.rows as t on t.id = l.transfer_id
-     where t.origin = o.origin) as met
+     where t.origin = o.origin) + {_LET_GO} as met
   from (
     select distinct r.id, r.amount, t.origin
     from chaos.ours as r inner join chaos.rows as t on t.stripe_transfer_id = r.transfer) as o
@@ -168,7 +177,7 @@ _NOTHING_LOST = {
           or (t.status = 'permanently_failed' and t.failure_code <> 'refunded_before_transfer')
           or (t.status = 'reversed' and exists (
             select from chaos.requests as e where e.request = t.reversal_request_id and e.is_evidence)))))""",
-    "a line that is not backed by rows": """
+    "a line that is not backed by rows": f"""
       select coalesce(l.origin, b.origin) as transfer_id,
         format('%s: %s met, %s in rows', coalesce(l.request, b.request), coalesce(l.met, 0), coalesce(b.amount, 0))
           as detail
@@ -177,14 +186,16 @@ _NOTHING_LOST = {
         from marketplace.reversal_request_lines as l inner join chaos.rows as t on t.id = l.transfer_id
         group by l.reversal_request_id, t.origin) as l
       full join (
-        select t.reversal_request_id as request, t.origin, sum(t.amount) as amount
+        select t.reversal_request_id as request, t.origin, sum(t.amount) as amount, bool_or(r.is_whole) as is_whole
         from chaos.rows as t
         inner join chaos.requests as r on r.request = t.reversal_request_id and not r.is_evidence
         where not exists (
           select from chaos.rows as s
           where s.successor_of = t.id and s.reversal_request_id = t.reversal_request_id)
         group by t.reversal_request_id, t.origin) as b on b.request = l.request and b.origin = l.origin
-      where coalesce(l.met, 0) <> coalesce(b.amount, 0)""",
+      cross join lateral (select coalesce(l.origin, b.origin) as origin) as o
+      where coalesce(b.amount, 0) not between coalesce(l.met, 0)
+        and coalesce(l.met, 0) + case when b.is_whole then {_LET_GO} else 0 end""",
     "asked for as a whole and left where it is": """
       select t.id as transfer_id, t.status as detail from chaos.rows as t
       where t.status in ('pending', 'failed', 'completed') and not t.is_followed and exists (
