@@ -13,7 +13,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
 # Each worker of pytest has a PostgreSQL of its own: one more than processors, to overlap waiting, and four at most.
-WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : cpus > 3 ? 4 : cpus + 1)))
+WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : 4)))
 
 # The tests start hundreds of processes: each would compile everything anew where the environment forbids to keep it.
 test test-matrix coverage model sweep chaos mutants: export PYTHONDONTWRITEBYTECODE =
