@@ -12,7 +12,7 @@ INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check --root-user-
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-# Each worker of pytest has a PostgreSQL of its own: one more than processors, to overlap waiting, and four at most.
+# Each worker of pytest has a PostgreSQL of its own: four, for the longest tests wait most of their time; two on one processor.
 WORKERS ?= $(shell cpus=$$(nproc 2>/dev/null || echo 2); echo $$((cpus < 2 ? 2 : 4)))
 
 # The tests start hundreds of processes: each would compile everything anew where the environment forbids to keep it.
