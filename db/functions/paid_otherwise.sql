@@ -8,6 +8,7 @@ as $$
 declare
   v_row marketplace.seller_transfers;
   v_line record;
+  v_amount bigint;
   v_id bigint;
 begin
   -- Asked again and withdrawn again before it was known what there is: as in the history that is lost, the part is not
@@ -23,9 +24,9 @@ begin
   loop
     select t.* into strict v_row from marketplace.seller_transfers as t where t.id = p_id;
     exit when not marketplace._is_left(v_row);
-    perform marketplace._take_row(v_row, v_line.reversal_request_id, least(v_line.unmet, v_row.amount));
-    perform marketplace._note_taken(
-      v_line.reversal_request_id, v_line.transfer_id, least(v_line.unmet, v_row.amount));
+    v_amount := least(v_line.unmet, v_row.amount);
+    perform marketplace._take_row(v_row, v_line.reversal_request_id, v_amount);
+    perform marketplace._note_taken(v_line.reversal_request_id, v_line.transfer_id, v_amount);
     for v_id in
       select f.id from marketplace._family(v_line.transfer_id) as f
       where f.reversal_request_id = v_line.reversal_request_id and p_id in (f.id, f.split_from) order by f.id

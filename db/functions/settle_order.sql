@@ -56,7 +56,8 @@ as $$
 declare
   v_id bigint;
 begin
-  -- Found, it is a part of the share that need not be asked for; not found, it has to be.
+  -- Found, it is a part of the share that need not be asked for; not found, it has to be. Not `is null`: without
+  -- statistics the planner would walk the partial index of all that is on its way back, instead of the order's own.
   select t.id into v_id
   from marketplace.seller_transfers as t
   inner join marketplace.reversal_requests as r on r.reversal_request_id = t.reversal_request_id
